@@ -1,0 +1,6 @@
+// One pair of texts to learn from.
+
+export interface Example {
+  readonly input: string
+  readonly output: string
+}

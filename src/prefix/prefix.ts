@@ -1,0 +1,30 @@
+// A trained prefix: the past keys and values that stand for one task, and what they belong to.
+
+/** Where the keys and values are put in. GPT-2 has `decoder_self` alone. */
+export type Attachment = 'decoder_self' | 'encoder_self' | 'cross'
+
+/** What a stored prefix must name, because playing it with another convention is wrong without any error. */
+export interface PrefixHeader {
+  readonly attachment: Attachment
+  /** Position of the first token of text: P where the prefix shifts it (GPT-2), 0 where it does not. */
+  readonly textPositionStart: number
+  /** P, in virtual tokens. */
+  readonly prefixLength: number
+  readonly layers: number
+  readonly heads: number
+  readonly headDim: number
+  readonly modelSha256: string
+  readonly tokenizerSha256: string
+  /** How an input becomes the prompt: `{input}` is replaced by the text. */
+  readonly template: string
+  /** How it was made: options as used, data, losses, code version. Plain JSON. */
+  readonly training: Readonly<Record<string, unknown>>
+}
+
+export interface Prefix {
+  readonly header: PrefixHeader
+  /** [layers, heads, prefixLength, headDim] */
+  readonly keys: Float32Array
+  /** [layers, heads, prefixLength, headDim] */
+  readonly values: Float32Array
+}

@@ -1,0 +1,40 @@
+// What the service remembers of a prefix from the moment it is asked for.
+
+/** queued → training → ready | failed | cancelled; an imported prefix is ready at once. */
+export type PrefixStatus = 'queued' | 'training' | 'ready' | 'failed' | 'cancelled'
+
+export interface PrefixSample {
+  readonly input: string
+  readonly reference: string
+  readonly output: string
+}
+
+export interface PrefixRecord {
+  /** `pfx_` and 24 characters of [0-9a-z]. */
+  readonly id: string
+  readonly name: string | null
+  /** 1, 2, … under a name; null without one. */
+  readonly version: number | null
+  readonly status: PrefixStatus
+  readonly jobId: string | null
+  /** ISO 8601, UTC. */
+  readonly createdAt: string
+  readonly updatedAt: string
+  readonly model: { readonly name: string; readonly sha256: string }
+  readonly tokenizerSha256: string
+  readonly template: string
+  readonly prefixLength: number
+  /** Of the artifact; null until it is ready. */
+  readonly bytes: number | null
+  readonly artifactSha256: string | null
+  /** Training options: as asked until it is ready, as used from then on. */
+  readonly training: Readonly<Record<string, unknown>>
+  readonly dataset: { readonly id: string; readonly sha256: string; readonly examples: number } | null
+  readonly step: number
+  readonly steps: number | null
+  readonly loss: number | null
+  readonly validationLoss: number | null
+  readonly metrics: Readonly<Record<string, number>>
+  readonly samples: readonly PrefixSample[]
+  readonly error: { readonly code: string; readonly detail: string } | null
+}
