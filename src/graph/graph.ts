@@ -1,0 +1,37 @@
+// Programs as data: a graph is what its named outputs need, and nothing else.
+import assert from 'node:assert/strict'
+import type { AnyNode, Node, Value } from './ops.ts'
+
+export interface Graph {
+  readonly outputs: Readonly<Record<string, Value>>
+  /** Inputs before the nodes that use them. A node that no output needs is not here. */
+  readonly nodes: readonly AnyNode[]
+}
+
+export function makeGraph(outputs: Readonly<Record<string, Value>>): Graph {
+  const graph = { outputs, nodes: topologicalOrder(Object.values(outputs)) }
+  for (const { attributes } of inputsOf(graph))
+    assert.ok(!(attributes.name in outputs), `${attributes.name} is an input and an output`)
+  return graph
+}
+
+/** Every node that `outputs` need, inputs before the nodes that use them. */
+export function topologicalOrder(outputs: readonly Value[]): AnyNode[] {
+  const order = new Set<AnyNode>()
+  const pending: { readonly node: AnyNode; next: number }[] = []
+  // An explicit stack: a graph of a deep model is a path longer than the call stack likes.
+  for (const output of outputs) {
+    if (!order.has(output.node)) pending.push({ node: output.node, next: 0 })
+    while (pending.length > 0) {
+      const top = pending.at(-1) as { readonly node: AnyNode; next: number }
+      const input = top.node.inputs[top.next++]
+      if (input === undefined) order.add((pending.pop() as { node: AnyNode }).node)
+      else if (!order.has(input.node)) pending.push({ node: input.node, next: 0 })
+    }
+  }
+  return [...order]
+}
+
+export function inputsOf(graph: Graph): readonly Node<'input'>[] {
+  return graph.nodes.filter((node) => node.op === 'input')
+}

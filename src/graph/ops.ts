@@ -1,0 +1,85 @@
+// The op vocabulary. A new op starts here; the compiler then names every table that lacks it.
+import type { DType } from '../tensor/tensor.ts'
+import type { Shape } from './shape.ts'
+
+/** One output of a node. */
+export interface Value {
+  readonly node: AnyNode
+  readonly index: number
+  readonly shape: Shape
+  readonly dtype: DType
+}
+
+export interface Node<Op extends OpName = OpName> {
+  readonly op: Op
+  readonly inputs: Ops[Op]['inputs']
+  readonly attributes: Ops[Op]['attributes']
+  readonly outputs: readonly Value[]
+}
+
+/** A node of some op: switching on `op` tells which. */
+export type AnyNode = { [Op in OpName]: Node<Op> }[OpName]
+
+interface Op<Inputs extends readonly Value[], Attributes = object> {
+  readonly inputs: Inputs
+  readonly attributes: Attributes
+}
+
+type AttentionInputs = readonly [
+  query: Value, // [batch, query, heads·headDim]
+  key: Value, // [batch, query, heads·headDim]
+  value: Value, // [batch, query, heads·headDim]
+  pastKey: Value, // [batch or 1, heads, headDim, past]
+  pastValue: Value, // [batch or 1, heads, past, headDim]
+  pastLengths: Value, // int32 [batch or 1]: how many past positions each row sees
+]
+
+export interface Ops {
+  /** Fed anew at each run. */
+  input: Op<readonly [], { readonly name: string; readonly shape: Shape; readonly dtype: DType }>
+  /** A frozen tensor of the model, by its name in the checkpoint. */
+  weight: Op<readonly [], { readonly name: string; readonly shape: Shape }>
+  constant: Op<readonly [], { readonly fill: number; readonly shape: Shape }>
+
+  add: Op<readonly [x: Value, y: Value]>
+  mul: Op<readonly [x: Value, y: Value]>
+  tanh: Op<readonly [x: Value]>
+
+  /** x · w + b over the last axis of x; w is [in, out], or [out, in] where `transposed`. */
+  linear: Op<readonly [x: Value, w: Value] | readonly [x: Value, w: Value, b: Value], { readonly transposed: boolean }>
+  /** xᵀ · y with every axis but the last taken as rows: [..., m] and [..., n] give [m, n]. */
+  outer: Op<readonly [x: Value, y: Value]>
+
+  reshape: Op<readonly [x: Value], { readonly shape: Shape }>
+  transpose: Op<readonly [x: Value], { readonly permutation: readonly number[] }>
+  /** One output per size. */
+  split: Op<readonly [x: Value], { readonly axis: number; readonly sizes: readonly number[] }>
+  concat: Op<readonly Value[], { readonly axis: number }>
+  /** Sums away what broadcasting to the shape of x had added. */
+  sumTo: Op<readonly [x: Value], { readonly shape: Shape }>
+  broadcastTo: Op<readonly [x: Value], { readonly shape: Shape }>
+
+  /** Rows of x [..., d], numbered over all axes but the last, at int32 indices [...]. */
+  gather: Op<readonly [x: Value, indices: Value]>
+  /** Adds rows [..., d] into zeros of `shape` at int32 indices [...]. */
+  scatterAdd: Op<readonly [rows: Value, indices: Value], { readonly shape: Shape }>
+
+  /** Over the last axis (Ba et al. 2016). */
+  layerNorm: Op<readonly [x: Value, scale: Value, shift: Value], { readonly epsilon: number }>
+  layerNormGrad: Op<readonly [x: Value, scale: Value, shift: Value, ct: Value], { readonly epsilon: number }>
+
+  /** GPT-2's tanh form, `gelu_new` (Hendrycks & Gimpel 2016, section 2). */
+  gelu: Op<readonly [x: Value]>
+  geluGrad: Op<readonly [x: Value, ct: Value]>
+
+  /** Causal multi-head attention over past keys and values and the new ones (Vaswani et al. 2017, equation 1). */
+  attention: Op<AttentionInputs, { readonly heads: number }>
+  /** Outputs: the cotangents of query, key, value, pastKey and pastValue. */
+  attentionGrad: Op<readonly [...AttentionInputs, ct: Value], { readonly heads: number }>
+
+  /** −log softmax(hidden · tableᵀ)[label] of each row: hidden [rows, d], table [vocabulary, d], labels int32 [rows]. */
+  crossEntropy: Op<readonly [hidden: Value, table: Value, labels: Value]>
+  crossEntropyGrad: Op<readonly [hidden: Value, table: Value, labels: Value, ct: Value]>
+}
+
+export type OpName = keyof Ops

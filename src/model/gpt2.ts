@@ -1,0 +1,93 @@
+// GPT-2 (Radford et al. 2019) as a graph: pre-norm decoder blocks, learned positions, a head tied to the embedding.
+import type { GraphBuilder } from '../graph/builder.ts'
+import type { Value } from '../graph/ops.ts'
+import type { Shape } from '../graph/shape.ts'
+import type { ModelConfig } from './config.ts'
+
+/** Keys and values that come before the text, in one layer. */
+export interface LayerPast {
+  /** [batch or 1, heads, headDim, past] */
+  readonly key: Value
+  /** [batch or 1, heads, past, headDim] */
+  readonly value: Value
+}
+
+export interface DecoderInputs {
+  /** int32 [B, T] */
+  readonly tokens: Value
+  /** int32 [B, T] */
+  readonly positions: Value
+  /** int32 [R]: which of the B·T positions are wanted. */
+  readonly rows: Value
+  /** int32 [B or 1]: how much of the past each row sees. */
+  readonly pastLengths: Value
+  readonly past: readonly LayerPast[]
+}
+
+export interface DecoderOutputs {
+  /** [R, width]: the last layer norm's output at `rows`. */
+  readonly hidden: Value
+  /** [vocabulary, width]: the embedding, which is the head too. */
+  readonly table: Value
+  /** [B, T, width] of each layer. */
+  readonly keys: readonly Value[]
+  readonly values: readonly Value[]
+}
+
+/** The shape of every weight, by its name without the leading `transformer.`. */
+export function gpt2Weights({
+  layers,
+  width,
+  hiddenWidth,
+  positionsMax,
+  vocabulary,
+}: ModelConfig): Map<string, readonly number[]> {
+  const shapes = new Map<string, readonly number[]>()
+  const dense = (name: string, from: number, to: number): void => {
+    shapes.set(`${name}.weight`, [from, to]).set(`${name}.bias`, [to])
+  }
+  const norm = (name: string): void => {
+    shapes.set(`${name}.weight`, [width]).set(`${name}.bias`, [width])
+  }
+  shapes.set('wte.weight', [vocabulary, width]).set('wpe.weight', [positionsMax, width])
+  for (let l = 0; l < layers; l++) {
+    norm(`h.${l}.ln_1`)
+    dense(`h.${l}.attn.c_attn`, width, 3 * width)
+    dense(`h.${l}.attn.c_proj`, width, width)
+    norm(`h.${l}.ln_2`)
+    dense(`h.${l}.mlp.c_fc`, width, hiddenWidth)
+    dense(`h.${l}.mlp.c_proj`, hiddenWidth, width)
+  }
+  norm('ln_f')
+  return shapes
+}
+
+export function gpt2Decoder(
+  g: GraphBuilder,
+  config: ModelConfig,
+  { tokens, positions, rows, pastLengths, past }: DecoderInputs,
+): DecoderOutputs {
+  const { layers, heads, width, epsilon } = config
+  const shapes = gpt2Weights(config)
+  const weight = (name: string): Value => g.weight(name, shapes.get(name) as Shape)
+  const norm = (x: Value, name: string): Value =>
+    g.layerNorm(x, weight(`${name}.weight`), weight(`${name}.bias`), epsilon)
+  const dense = (x: Value, name: string): Value => g.linear(x, weight(`${name}.weight`), weight(`${name}.bias`))
+  const table = weight('wte.weight')
+  const keys: Value[] = []
+  const values: Value[] = []
+
+  let x = g.add(g.gather(table, tokens), g.gather(weight('wpe.weight'), positions))
+  for (let l = 0; l < layers; l++) {
+    const { key: pastKey, value: pastValue } = past[l] as LayerPast
+    const qkv = dense(norm(x, `h.${l}.ln_1`), `h.${l}.attn.c_attn`)
+    const [q, k, v] = g.split(qkv, 2, [width, width, width]) as [Value, Value, Value]
+    keys.push(k)
+    values.push(v)
+    x = g.add(x, dense(g.attention([q, k, v, pastKey, pastValue, pastLengths], heads), `h.${l}.attn.c_proj`))
+    // Nothing mixes positions after the last attention: from here on the wanted rows are enough.
+    if (l === layers - 1) x = g.gather(x, rows)
+    x = g.add(x, dense(g.gelu(dense(norm(x, `h.${l}.ln_2`), `h.${l}.mlp.c_fc`)), `h.${l}.mlp.c_proj`))
+  }
+  return { hidden: norm(x, 'ln_f'), table, keys, values }
+}

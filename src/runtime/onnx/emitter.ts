@@ -1,0 +1,190 @@
+// Collects ONNX nodes while a graph is lowered. The same node asked for twice is made once.
+import assert from 'node:assert/strict'
+import type { Graph } from '../../graph/graph.ts'
+import { inputsOf } from '../../graph/graph.ts'
+import type { OpName, Value } from '../../graph/ops.ts'
+import type { Shape } from '../../graph/shape.ts'
+import type { Weight, Weights } from '../../tensor/weights.ts'
+import {
+  elementTypes,
+  type AttributeProto,
+  type GraphProto,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from './schema.ts'
+
+/** A plain number is an INT; FLOAT attributes are written `{ float: x }`. */
+export type Attribute = number | readonly number[] | string | { readonly float: number }
+
+export interface EmitOptions {
+  readonly attributes?: Readonly<Record<string, Attribute>>
+  readonly domain?: 'com.microsoft'
+}
+
+/**
+ * Hash-consing makes gradients cheap: a rule that needs an intermediate of the forward pass emits the forward
+ * nodes again and gets the ones that are there.
+ *
+ * A value of three or more axes has up to two ONNX names: `full`, its own shape, and `flat`, all axes but the
+ * last folded into rows. Ops that work row by row stay flat, so that no reshape stands between them.
+ */
+export class Emitter {
+  readonly #graph: Graph
+  readonly #weights: Weights
+  readonly #nodes: NodeProto[] = []
+  readonly #initializers = new Map<string, TensorProto>()
+  readonly #made = new Map<string, readonly string[]>()
+  readonly #full = new Map<Value, string>()
+  readonly #flat = new Map<Value, string>()
+  readonly #uses = new Map<Value, Set<OpName>>()
+
+  constructor(graph: Graph, weights: Weights) {
+    this.#graph = graph
+    this.#weights = weights
+    for (const node of graph.nodes) {
+      for (const input of node.inputs) this.#uses.set(input, (this.#uses.get(input) ?? new Set()).add(node.op))
+    }
+  }
+
+  /** Whether some node of `op` takes `value`. */
+  isUsedBy(value: Value, op: OpName): boolean {
+    return this.#uses.get(value)?.has(op) ?? false
+  }
+
+  emit(opType: string, inputs: readonly string[], options: EmitOptions = {}): string {
+    return this.emitMany(opType, inputs, 1, options)[0] as string
+  }
+
+  emitMany(
+    opType: string,
+    inputs: readonly string[],
+    outputs: number,
+    { attributes = {}, domain }: EmitOptions = {},
+  ): readonly string[] {
+    const key = JSON.stringify([opType, inputs, outputs, attributes])
+    const earlier = this.#made.get(key)
+    if (earlier !== undefined) return earlier
+    const names = Array.from(
+      { length: outputs },
+      (_, i) => `${opType}_${this.#nodes.length}${outputs > 1 ? `.${i}` : ''}`,
+    )
+    this.#nodes.push({
+      opType,
+      domain: domain ?? '',
+      input: inputs,
+      output: names,
+      attribute: Object.entries(attributes).map(encodeAttribute),
+    })
+    this.#made.set(key, names)
+    return names
+  }
+
+  /** int64 vector. */
+  integers(values: readonly number[]): string {
+    return this.#initializer({
+      name: `i[${values}]`,
+      dims: [values.length],
+      dataType: elementTypes.int64,
+      int64Data: values,
+    })
+  }
+  /** int64 scalar. */
+  integer(value: number): string {
+    return this.#initializer({ name: `i${value}`, dims: [], dataType: elementTypes.int64, int64Data: [value] })
+  }
+  /** float32 scalar. */
+  float(value: number): string {
+    return this.#initializer({ name: `f${value}`, dims: [], dataType: elementTypes.float32, floatData: [value] })
+  }
+  /** A frozen weight where it lies on disk, seen in the shape `as`, cast to float32 where it is narrower. */
+  weight(name: string, shape: Shape, as: readonly number[] = shape as number[]): string {
+    const weight = this.#weights.tensors.get(name)
+    assert.ok(weight !== undefined, `no weight is named ${name}`)
+    assert.deepEqual(weight.shape, shape, `weight ${name} is [${weight.shape}], the graph says [${shape}]`)
+    const stored = this.#initializer(
+      externalTensor(as === shape ? weight : { ...weight, name: `${name}[${as}]`, shape: as }),
+    )
+    return weight.dtype === 'float32'
+      ? stored
+      : this.emit('Cast', [stored], { attributes: { to: elementTypes.float32 } })
+  }
+
+  /** int64 vector with the extents of `shape` at run time. */
+  shape(shape: Shape): string {
+    if (shape.every((dim) => typeof dim === 'number')) return this.integers(shape)
+    return this.emit(
+      'Concat',
+      shape.map((dim) => (typeof dim === 'number' ? this.integers([dim]) : this.dimension(dim))),
+      { attributes: { axis: 0 } },
+    )
+  }
+  /** int64 vector of one: what a named dimension is at run time, read off an input that has it. */
+  dimension(name: string): string {
+    for (const { attributes } of inputsOf(this.#graph)) {
+      const axis = attributes.shape.indexOf(name)
+      if (axis >= 0) return this.emit('Shape', [attributes.name], { attributes: { start: axis, end: axis + 1 } })
+    }
+    return assert.fail(`dimension ${name} is bound by no input`)
+  }
+
+  setFull(value: Value, name: string): void {
+    this.#full.set(value, name)
+    if (value.shape.length === 2) this.#flat.set(value, name)
+  }
+  setFlat(value: Value, name: string): void {
+    this.#flat.set(value, name)
+    if (value.shape.length === 2) this.#full.set(value, name)
+  }
+  full(value: Value): string {
+    const name =
+      this.#full.get(value) ?? this.emit('Reshape', [this.#flat.get(value) as string, this.shape(value.shape)])
+    this.#full.set(value, name)
+    return name
+  }
+  flat(value: Value): string {
+    const name =
+      this.#flat.get(value) ??
+      this.emit('Reshape', [this.#full.get(value) as string, this.integers([-1, value.shape.at(-1) as number])])
+    this.#flat.set(value, name)
+    return name
+  }
+
+  /** The finished graph, its outputs under their own names. */
+  finish(): GraphProto {
+    for (const [name, value] of Object.entries(this.#graph.outputs)) {
+      this.#nodes.push({ opType: 'Identity', domain: '', input: [this.full(value)], output: [name], attribute: [] })
+    }
+    return {
+      name: 'graph',
+      node: this.#nodes,
+      initializer: [...this.#initializers.values()],
+      input: inputsOf(this.#graph).map(({ attributes }) =>
+        valueInfo(attributes.name, attributes.shape, attributes.dtype),
+      ),
+      output: Object.entries(this.#graph.outputs).map(([name, value]) => valueInfo(name, value.shape, value.dtype)),
+    }
+  }
+
+  #initializer(tensor: TensorProto): string {
+    this.#initializers.set(tensor.name, tensor)
+    return tensor.name
+  }
+}
+
+function encodeAttribute([name, value]: [string, Attribute]): AttributeProto {
+  if (typeof value === 'number') return { name, type: 'INT', i: value }
+  if (typeof value === 'string') return { name, type: 'STRING', s: Buffer.from(value) }
+  return 'float' in value ? { name, type: 'FLOAT', f: value.float } : { name, type: 'INTS', ints: value }
+}
+
+function externalTensor({ name, dtype, shape, file, offset, bytes }: Weight): TensorProto {
+  const location = { location: file, offset: String(offset), length: String(bytes) }
+  const externalData = Object.entries(location).map(([key, value]) => ({ key, value }))
+  return { name, dims: shape, dataType: elementTypes[dtype], dataLocation: 'EXTERNAL', externalData }
+}
+
+function valueInfo(name: string, shape: Shape, dtype: 'float32' | 'int32'): ValueInfoProto {
+  const dim = shape.map((extent) => (typeof extent === 'number' ? { dimValue: extent } : { dimParam: extent }))
+  return { name, type: { tensorType: { elemType: elementTypes[dtype], shape: { dim } } } }
+}

@@ -1,0 +1,129 @@
+// Attention and its gradient in ONNX: past and new positions in two parts, with one softmax over both.
+import type { Node, Ops, Value } from '../../graph/ops.ts'
+import type { Emitter } from './emitter.ts'
+
+/** Added to a score that must not be seen: its exponential is 0 in float32. */
+const hidden = -1e30
+
+interface Heads {
+  readonly query: string // [batch, heads, query, headDim]
+  readonly key: string
+  readonly value: string
+  readonly pastWeights: string // [batch, heads, query, past]
+  readonly newWeights: string // [batch, heads, query, query]
+  readonly weights: string // the two side by side
+  readonly sizes: string // int64 [past, query]
+  readonly scale: number
+}
+
+export function lowerAttention(e: Emitter, node: Node<'attention'>): void {
+  const [, , , , pastValue] = node.inputs
+  const { pastWeights, newWeights, value } = emitHeads(e, node.inputs, node.attributes.heads)
+  const mixed = e.emit('Add', [
+    e.emit('MatMul', [pastWeights, e.full(pastValue)]),
+    e.emit('MatMul', [newWeights, value]),
+  ])
+  e.setFlat(node.outputs[0] as Value, joinHeads(e, mixed, node.inputs[0]))
+}
+
+export function lowerAttentionGrad(e: Emitter, node: Node<'attentionGrad'>): void {
+  const [query, key, value, pastKey, pastValue, pastLengths, ct] = node.inputs
+  const { heads } = node.attributes
+  const h = emitHeads(e, [query, key, value, pastKey, pastValue, pastLengths], heads)
+  const dOut = splitHeads(e, ct, heads)
+
+  // ds = a·(da − Σ a·da), the derivative of softmax.
+  const parts = [product(e, dOut, e.full(pastValue), { transB: 1 }), product(e, dOut, h.value, { transB: 1 })]
+  const dWeights = e.emit('Concat', parts, { attributes: { axis: 3 } })
+  const weighed = e.emit('Mul', [h.weights, dWeights])
+  const total = e.emit('ReduceSum', [weighed, e.integers([-1])])
+  const dScores = e.emit('Sub', [weighed, e.emit('Mul', [h.weights, total])])
+  const [dPast, dNew] = e.emitMany('Split', [dScores, h.sizes], 2, { attributes: { axis: 3 } }) as [string, string]
+
+  const { scale } = h
+  const dQuery = e.emit('Add', [
+    product(e, dPast, e.full(pastKey), { transB: 1, scale }),
+    product(e, dNew, h.key, { scale }),
+  ])
+  const results = [
+    joinHeads(e, dQuery, query),
+    joinHeads(e, product(e, dNew, h.query, { transA: 1, scale }), key),
+    joinHeads(e, product(e, h.newWeights, dOut, { transA: 1 }), value),
+    overBatch(e, product(e, h.query, dPast, { transA: 1, scale }), pastKey),
+    overBatch(e, product(e, h.pastWeights, dOut, { transA: 1 }), pastValue),
+  ]
+  node.outputs.forEach((output, i) =>
+    i < 3 ? e.setFlat(output, results[i] as string) : e.setFull(output, results[i] as string),
+  )
+}
+
+function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number): Heads {
+  const [q, k, v, pastKey, , pastLengths] = inputs
+  const [query, key, value] = [splitHeads(e, q, heads), splitHeads(e, k, heads), splitHeads(e, v, heads)]
+  const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
+  const past = e.emit('Add', [product(e, query, e.full(pastKey), { scale }), pastBias(e, pastKey, pastLengths)])
+  const fresh = e.emit('Add', [product(e, query, key, { transB: 1, scale }), causalBias(e, q)])
+  const weights = e.emit('Softmax', [e.emit('Concat', [past, fresh], { attributes: { axis: 3 } })], {
+    attributes: { axis: -1 },
+  })
+  const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
+  const [pastWeights, newWeights] = e.emitMany('Split', [weights, sizes], 2, { attributes: { axis: 3 } }) as [
+    string,
+    string,
+  ]
+  return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
+}
+
+interface ProductOptions {
+  readonly transA?: 0 | 1
+  readonly transB?: 0 | 1
+  readonly scale?: number
+}
+
+function product(e: Emitter, a: string, b: string, { transA = 0, transB = 0, scale = 1 }: ProductOptions): string {
+  return e.emit('FusedMatMul', [a, b], {
+    attributes: { transA, transB, alpha: { float: scale } },
+    domain: 'com.microsoft',
+  })
+}
+
+/** [batch, query, heads·headDim] → [batch, heads, query, headDim] */
+function splitHeads(e: Emitter, value: Value, heads: number): string {
+  const [batch, queries, width] = value.shape as [string, string, number]
+  const shape = e.shape([batch, queries, heads, width / heads])
+  return e.emit('Transpose', [e.emit('Reshape', [e.flat(value), shape])], { attributes: { perm: [0, 2, 1, 3] } })
+}
+
+/** [batch, heads, query, headDim] → rows of heads·headDim */
+function joinHeads(e: Emitter, name: string, like: Value): string {
+  const transposed = e.emit('Transpose', [name], { attributes: { perm: [0, 2, 1, 3] } })
+  return e.emit('Reshape', [transposed, e.integers([-1, like.shape[2] as number])])
+}
+
+/** A past that serves every row of the batch gets the sum of their cotangents. */
+function overBatch(e: Emitter, name: string, past: Value): string {
+  return past.shape[0] === 1 ? e.emit('ReduceSum', [name, e.integers([0])]) : name
+}
+
+/** int64 0, 1, … up to a dimension. */
+function countTo(e: Emitter, dim: string | number): string {
+  const end = typeof dim === 'number' ? e.integer(dim) : e.emit('Squeeze', [e.dimension(dim), e.integers([0])])
+  return e.emit('Range', [e.integer(0), end, e.integer(1)])
+}
+
+/** [batch, 1, 1, past]: 0 where the position is below the row's length. */
+function pastBias(e: Emitter, pastKey: Value, pastLengths: Value): string {
+  const lengths = e.emit('Reshape', [
+    e.emit('Cast', [e.full(pastLengths)], { attributes: { to: 7 } }),
+    e.integers([-1, 1, 1, 1]),
+  ])
+  const seen = e.emit('Less', [countTo(e, pastKey.shape[3]!), lengths])
+  return e.emit('Where', [seen, e.float(0), e.float(hidden)])
+}
+
+/** [query, query]: 0 on and below the diagonal. */
+function causalBias(e: Emitter, query: Value): string {
+  const positions = countTo(e, query.shape[1]!)
+  const rows = e.emit('Reshape', [positions, e.integers([-1, 1])])
+  return e.emit('Where', [e.emit('LessOrEqual', [positions, rows]), e.float(0), e.float(hidden)])
+}

@@ -1,0 +1,83 @@
+// Everything a training needs to go on, bit for bit, as one safetensors file.
+import { ServiceError } from '../errors/errors.ts'
+import { readSafetensors, toFloat32, writeSafetensors, type TensorToWrite } from '../tensor/safetensors.ts'
+import type { Parameters } from './parameters.ts'
+
+export interface Checkpoint {
+  /** Steps done: the data cursor too, since batches follow from seed and step. */
+  readonly step: number
+  readonly parameters: Parameters
+  /** AdamW's moments. */
+  readonly first: Parameters
+  readonly second: Parameters
+  readonly best: BestPrefix | null
+  /** Evaluations since the best one. */
+  readonly stale: number
+  readonly validationLoss: number | null
+  /** Where held-out loss stopped falling and training ended early. */
+  readonly isStopped: boolean
+}
+
+export interface BestPrefix {
+  readonly step: number
+  readonly validationLoss: number
+  /** [layers, heads, P, headDim] */
+  readonly keys: Float32Array
+  readonly values: Float32Array
+}
+
+const format = 'preamble.checkpoint.1'
+
+/** `task` names what is being trained; a checkpoint of another task is refused on decoding. */
+export function encodeCheckpoint(checkpoint: Checkpoint, task: string): Uint8Array {
+  const { step, best, stale, validationLoss, isStopped } = checkpoint
+  const tensors: TensorToWrite[] = []
+  const add = (name: string, data: Float32Array): void => {
+    tensors.push({ name, dtype: 'F32', shape: [data.length], data })
+  }
+  for (const group of ['parameters', 'first', 'second'] as const) {
+    for (const [name, data] of checkpoint[group]) add(`${group}.${name}`, data)
+  }
+  if (best !== null) {
+    add('best.keys', best.keys)
+    add('best.values', best.values)
+  }
+  const state = {
+    step,
+    stale,
+    validationLoss,
+    isStopped,
+    best: best && { step: best.step, validationLoss: best.validationLoss },
+  }
+  return writeSafetensors(tensors, { format, task, state: JSON.stringify(state) })
+}
+
+/** Throws `prefix_invalid` where the bytes are no checkpoint of `task`, or lack one of `names`. */
+export function decodeCheckpoint(bytes: Uint8Array, task: string, names: readonly string[]): Checkpoint {
+  const { metadata, tensors } = readFile(bytes)
+  if (metadata['format'] !== format) throw invalid(`its format is ${metadata['format']}, not ${format}`)
+  if (metadata['task'] !== task) throw invalid(`it belongs to ${metadata['task']}, this training is ${task}`)
+  const take = (name: string): Float32Array => {
+    const tensor = tensors.get(name)
+    if (tensor === undefined) throw invalid(`it has no tensor ${name}`)
+    return toFloat32('F32', tensor.bytes)
+  }
+  const group = (path: string): Parameters => new Map(names.map((name) => [name, take(`${path}.${name}`)]))
+  const state = JSON.parse(metadata['state'] as string) as Omit<Checkpoint, 'best'> & {
+    best: { step: number; validationLoss: number } | null
+  }
+  const best = state.best && { ...state.best, keys: take('best.keys'), values: take('best.values') }
+  return { ...state, best, parameters: group('parameters'), first: group('first'), second: group('second') }
+}
+
+function readFile(bytes: Uint8Array): ReturnType<typeof readSafetensors> {
+  try {
+    return readSafetensors(bytes)
+  } catch (error) {
+    throw invalid((error as Error).message, error)
+  }
+}
+
+function invalid(reason: string, cause?: unknown): ServiceError {
+  return new ServiceError('prefix_invalid', `the checkpoint cannot be used: ${reason}`, {}, { cause })
+}

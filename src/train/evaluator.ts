@@ -1,0 +1,67 @@
+// Held-out loss: how well a finished prefix predicts examples it was not trained on.
+import type { Model } from '../model/model.ts'
+import type { Program, Runtime } from '../runtime/runtime.ts'
+import { float32 } from '../tensor/tensor.ts'
+import { epochBatches } from './batches.ts'
+import type { EncodedExample } from './encode.ts'
+import { batchFeeds } from './feeds.ts'
+import { evaluationGraph } from './graphs.ts'
+import type { PrefixShape } from './parameters.ts'
+
+/** More held-out examples than this do not make the loss surer by enough to be worth their time. */
+export const evaluationExamplesMax = 256
+
+const batchSize = 16
+
+export class Evaluator {
+  readonly #program: Program | null
+  readonly #shape: PrefixShape
+  readonly #batches: readonly (readonly EncodedExample[])[]
+
+  private constructor(program: Program | null, shape: PrefixShape, examples: readonly EncodedExample[]) {
+    this.#program = program
+    this.#shape = shape
+    const lengths = examples.map(({ tokens }) => tokens.length)
+    this.#batches = epochBatches(lengths, batchSize, 0, 0).map((batch) =>
+      batch.map((index) => examples[index] as EncodedExample),
+    )
+  }
+
+  static async open(
+    runtime: Runtime,
+    model: Model,
+    shape: PrefixShape,
+    heldOut: readonly EncodedExample[],
+  ): Promise<Evaluator> {
+    const program = heldOut.length === 0 ? null : await runtime.compile(evaluationGraph(model, shape), model.weights)
+    return new Evaluator(program, shape, heldOut.slice(0, evaluationExamplesMax))
+  }
+
+  get isEmpty(): boolean {
+    return this.#program === null
+  }
+
+  /** Mean loss per target token, in nats. */
+  async loss(keys: Float32Array, values: Float32Array): Promise<number> {
+    const { layers, heads, prefixLength, headDim } = this.#shape
+    const extents = [layers, heads, prefixLength, headDim]
+    let sum = 0
+    let count = 0
+    for (const batch of this.#batches) {
+      const feeds = batchFeeds(batch, prefixLength, 'mean')
+      const outputs = await (this.#program as Program).run({
+        ...feeds,
+        keys: float32(keys, extents),
+        values: float32(values, extents),
+      })
+      const losses = outputs['tokenLosses']?.data as Float32Array
+      for (const loss of losses) sum += loss
+      count += losses.length
+    }
+    return sum / count
+  }
+
+  async dispose(): Promise<void> {
+    await this.#program?.dispose()
+  }
+}

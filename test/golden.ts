@@ -1,0 +1,13 @@
+// Files that must not change by accident. UPDATE_GOLDEN=1 writes them anew; the diff is then there to be read.
+import assert from 'node:assert/strict'
+import { readFile, writeFile } from 'node:fs/promises'
+
+/** `path` is seen from the top of the repository, where tests are run. */
+export async function assertGolden(path: string, actual: string): Promise<void> {
+  if (process.env['UPDATE_GOLDEN'] === '1') return writeFile(path, actual)
+  assert.equal(
+    actual,
+    await readFile(path, 'utf8'),
+    `${path} is out of date: run with UPDATE_GOLDEN=1 and read the diff`,
+  )
+}

@@ -1,0 +1,276 @@
+"""Makes a tiny GPT-2 and what PyTorch computes with it: logits, losses, prefix gradients, decoding and training.
+
+Usage: python make.py          (writes into the folder it lies in)
+
+Weights and inputs are float32 numbers; everything expected is computed from them in float64. A second pass in float32
+says how far PyTorch itself is off in that precision (`float32Differs` in golden.json).
+"""
+
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+
+HERE = Path(__file__).resolve().parent
+LAYERS, WIDTH, HEADS, POSITIONS, VOCABULARY = 2, 32, 4, 64, 97
+HEAD_DIM = WIDTH // HEADS
+PREFIX_LENGTH = 5
+MIDDLE = 16  # Hidden width of the reparametrization.
+STEPS = 10
+LEARNING_RATE = 1e-2
+DECODE_STEPS = 6
+SEED = 20213
+# Tokens of a row in all, and how many of them are the prompt: the rest are targets.
+ROWS = [(11, 6), (9, 5), (7, 3)]
+# A wide margin between the best and the second best logit makes greedy ids the same in every precision.
+MARGIN_MIN = 0.02
+
+
+def make_model(generator: torch.Generator) -> GPT2LMHeadModel:
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=POSITIONS, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS,
+        activation_function="gelu_new", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=0, eos_token_id=0, attn_implementation="eager",
+    )
+    model = GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if ".ln_" in name and name.endswith("weight"):
+                parameter.copy_(1 + 0.1 * noise)
+            elif name.endswith("bias"):
+                parameter.copy_(0.1 * noise)
+            else:
+                # Wider than GPT-2's 0.02, or logits and attention would be flat and hide mistakes.
+                parameter.copy_((0.2 if "wte" not in name else 0.3) * noise)
+    return model
+
+
+def save_model(model: GPT2LMHeadModel) -> None:
+    """float32 in one file, and as two shards whose names lack `transformer.`, as OpenAI's own files do."""
+    for name in ["model", "model-float16", "model-bfloat16", "model-shards"]:
+        shutil.rmtree(HERE / name, ignore_errors=True)
+    model.save_pretrained(HERE / "model")
+    model.transformer.save_pretrained(HERE / "model-shards", max_shard_size="75KB")
+    for dtype in (torch.float16, torch.bfloat16):
+        folder = HERE / f"model-{str(dtype).removeprefix('torch.')}"
+        folder.mkdir()
+        config = json.loads((HERE / "model/config.json").read_text()) | {"dtype": str(dtype).removeprefix("torch.")}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        state = {n: p.detach().to(dtype).contiguous() for n, p in model.named_parameters()}
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    for leftover in HERE.glob("model*/generation_config.json"):
+        leftover.unlink()
+    for file in HERE.glob("model*/*"):
+        file.chmod(0o644)
+
+
+def rounded(model: GPT2LMHeadModel, dtype: torch.dtype) -> GPT2LMHeadModel:
+    """The model with its weights rounded to `dtype`, computing in float64."""
+    other = GPT2LMHeadModel(model.config).eval()
+    other.load_state_dict({n: t.to(dtype).to(torch.float32) for n, t in model.state_dict().items()})
+    return other.double()
+
+
+def cache_of(keys: torch.Tensor, values: torch.Tensor, batch: int) -> DynamicCache:
+    """keys, values [layers, heads, P, headDim], one for all rows of the batch."""
+    cache = DynamicCache()
+    for layer in range(LAYERS):
+        cache.update(keys[layer].expand(batch, -1, -1, -1), values[layer].expand(batch, -1, -1, -1), layer)
+    return cache
+
+
+class Batch:
+    """Three rows of different lengths, padded at the end; their last tokens are targets."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.width = max(length for length, _ in ROWS)
+        self.tokens = torch.zeros(len(ROWS), self.width, dtype=torch.long)
+        self.positions = torch.zeros_like(self.tokens)
+        self.rows, self.labels, self.row_of_target = [], [], []
+        for b, (length, prompt) in enumerate(ROWS):
+            self.tokens[b, :length] = torch.randint(1, VOCABULARY, (length,), generator=generator)
+            # A padded position repeats the last one: it must exist, and nobody sees it.
+            self.positions[b] = PREFIX_LENGTH + torch.arange(self.width).clamp(max=length - 1)
+            for t in range(prompt, length):
+                self.rows.append(b * self.width + t - 1)
+                self.labels.append(int(self.tokens[b, t]))
+                self.row_of_target.append(b)
+
+    def logits(self, model: GPT2LMHeadModel, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """At the target rows, [R, vocabulary]."""
+        batch, width = self.tokens.shape
+        output = model(
+            input_ids=self.tokens, position_ids=self.positions,
+            attention_mask=torch.ones(batch, PREFIX_LENGTH + width, dtype=torch.long),
+            past_key_values=cache_of(keys, values, batch), use_cache=True,
+        )
+        return output.logits.flatten(0, 1)[self.rows]
+
+    def losses(self, model, keys, values) -> dict[str, torch.Tensor]:
+        """`tokens` [R]; `sum`: over a row's targets, mean over rows; `mean`: over all targets."""
+        logits = self.logits(model, keys, values)
+        tokens = torch.nn.functional.cross_entropy(logits, torch.tensor(self.labels), reduction="none")
+        return {"tokens": tokens, "sum": tokens.sum() / len(ROWS), "mean": tokens.mean(), "logits": logits}
+
+
+def fold(p: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Column ((2·layer + s)·heads + head)·headDim + i of the output, s = 0 key, 1 value → [layers, heads, P, headDim]."""
+    hidden = torch.tanh(p["embedding"] @ p["hidden.weight"] + p["hidden.bias"])
+    output = hidden @ p["output.weight"] + p["output.bias"]
+    apart = output.reshape(PREFIX_LENGTH, LAYERS, 2, HEADS, HEAD_DIM).permute(2, 1, 3, 0, 4)
+    return apart[0], apart[1]
+
+
+def gradients(loss_of, parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    return dict(zip(leaves, torch.autograd.grad(loss_of(leaves), list(leaves.values()))))
+
+
+def train(loss_of, parameters: dict[str, torch.Tensor]) -> dict:
+    """Loss and gradient norm (before clipping) of every step, each taken before its update; and the final parameters."""
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    optimizer = torch.optim.AdamW(leaves.values(), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    losses, norms = [], []
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / STEPS)
+        optimizer.zero_grad()
+        loss = loss_of(leaves)
+        loss.backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(leaves.values(), 1.0)))
+        losses.append(loss.item())
+        optimizer.step()
+    return {"losses": losses, "norms": norms, "final": {name: leaf.detach() for name, leaf in leaves.items()}}
+
+
+@torch.no_grad()
+def decode(model: GPT2LMHeadModel, prompt: list[int], prefix: tuple[torch.Tensor, torch.Tensor] | None) -> dict:
+    """Prefill, then DECODE_STEPS steps of one token each; `logits` [1 + DECODE_STEPS, vocabulary], `ids` their argmax."""
+    cache = cache_of(*prefix, 1) if prefix else DynamicCache()
+    new, position, ids, logits = list(prompt), cache.get_seq_length(), [], []
+    for _ in range(1 + DECODE_STEPS):
+        output = model(
+            input_ids=torch.tensor([new]), position_ids=torch.arange(position, position + len(new))[None],
+            past_key_values=cache, use_cache=True,
+        )
+        position += len(new)
+        best = torch.topk(output.logits[0, -1], 2)
+        assert best.values[0] - best.values[1] > MARGIN_MIN, "too close to call: choose another seed"
+        new = [int(best.indices[0])]
+        ids += new
+        logits.append(output.logits[0, -1])
+    return {"prompt": prompt, "ids": ids, "logits": torch.stack(logits)}
+
+
+def compute(model: GPT2LMHeadModel, batch: Batch, prefix: dict, network: dict, prompts: list) -> dict:
+    """Everything expected, in the precision of the model and the parameters."""
+    direct = lambda kind: lambda p: batch.losses(model, p["keys"], p["values"])[kind]
+    folded = lambda kind: lambda p: batch.losses(model, *fold(p))[kind]
+    losses = {name: value.detach() for name, value in batch.losses(model, **prefix).items()}
+    keys, values = fold(network)
+    training = train(folded("mean"), network)
+    final_keys, final_values = fold(training.pop("final"))
+    return {
+        "logits": losses["logits"],
+        "tokenLosses": losses["tokens"],
+        "loss": {"sum": losses["sum"].item(), "mean": losses["mean"].item()},
+        "gradients": {kind: gradients(direct(kind), prefix) for kind in ("sum", "mean")},
+        "reparametrized": {
+            "keys": keys,
+            "values": values,
+            "loss": folded("sum")(network).item(),
+            "gradients": gradients(folded("sum"), network),
+            "training": training | {"keys": final_keys, "values": final_values},
+        },
+        "training": train(direct("mean"), prefix),
+        "decode": {
+            "prefix": [decode(model, prompt, tuple(prefix.values())) for prompt in prompts],
+            "bare": [decode(model, prompt, None) for prompt in prompts],
+        },
+    }
+
+
+def differs(a, b, path: str = "") -> dict[str, float]:
+    """Largest |a − b| of each tensor over the largest |b|, by its path."""
+    if isinstance(a, dict):
+        return {k: v for name in a for k, v in differs(a[name], b[name], f"{path}.{name}".strip(".")).items()}
+    if isinstance(a, list) and a and isinstance(a[0], dict):
+        return {k: v for i in range(len(a)) for k, v in differs(a[i], b[i], f"{path}.{i}").items()}
+    a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
+    return {path: float((a - b).abs().max() / b.abs().max())}
+
+
+def plain(value):
+    """Tensors as {shape, data}; Python writes the shortest digits that give the same double back."""
+    if isinstance(value, torch.Tensor):
+        return {"shape": list(value.shape), "data": value.detach().flatten().tolist()}
+    if isinstance(value, dict):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    return value
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    generator = torch.Generator().manual_seed(SEED)
+    model = make_model(generator)
+    save_model(model)
+
+    def normal(*shape: int, scale: float) -> torch.Tensor:
+        return scale * torch.randn(shape, generator=generator)
+
+    columns = 2 * LAYERS * WIDTH
+    prefix = {name: normal(LAYERS, HEADS, PREFIX_LENGTH, HEAD_DIM, scale=0.5) for name in ("keys", "values")}
+    network = {
+        "embedding": normal(PREFIX_LENGTH, WIDTH, scale=1.0),
+        "hidden.weight": normal(WIDTH, MIDDLE, scale=0.2),
+        "hidden.bias": normal(MIDDLE, scale=0.1),
+        "output.weight": normal(MIDDLE, columns, scale=0.2),
+        "output.bias": normal(columns, scale=0.1),
+    }
+    batch = Batch(generator)
+    prompts = [batch.tokens[b, :prompt].tolist() for b, (_, prompt) in enumerate(ROWS)]
+
+    double = {name: value.double() for name, value in prefix.items()}
+    double_network = {name: value.double() for name, value in network.items()}
+    single = compute(model, batch, prefix, network, prompts)
+    expected = compute(rounded(model, torch.float32), batch, double, double_network, prompts)
+    golden = {
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
+        "prefixLength": PREFIX_LENGTH,
+        "middle": MIDDLE,
+        "optimizer": {"steps": STEPS, "learningRate": LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weightDecay": 0, "clipNorm": 1},
+        "batch": {
+            "lengths": [length for length, _ in ROWS],
+            "promptLengths": [prompt for _, prompt in ROWS],
+            "tokens": batch.tokens,
+            "positions": batch.positions,
+            "rows": batch.rows,
+            "labels": batch.labels,
+            "rowOfTarget": batch.row_of_target,
+        },
+        "prefix": prefix,
+        "network": network,
+        "expected": expected,
+        "roundedLogits": {
+            str(dtype).removeprefix("torch."): batch.logits(rounded(model, dtype), **double) for dtype in (torch.float16, torch.bfloat16)
+        },
+        "float32Differs": differs(single, expected),
+    }
+    lines = [f"{json.dumps(name)}: {json.dumps(plain(value))}" for name, value in golden.items()]
+    (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    print(json.dumps(golden["float32Differs"], indent=1))
+    print("gradient norms", expected["training"]["norms"], expected["reparametrized"]["training"]["norms"])
+    print("losses", expected["training"]["losses"], expected["reparametrized"]["training"]["losses"])
+    print("logits deviation", float(expected["logits"].std()), "token losses", expected["tokenLosses"].tolist())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+// One case or more for each op: the smallest graph that shows what it does. Every suite runs them all.
+import type { GraphBuilder } from '../../src/graph/builder.ts'
+import type { OpName, Value } from '../../src/graph/ops.ts'
+
+export interface OpCase {
+  readonly name: string
+  readonly build: (g: GraphBuilder) => Value | readonly Value[]
+  /** Data of int32 inputs; float inputs are drawn at random. */
+  readonly integers?: Readonly<Record<string, readonly number[]>>
+  /** What named dimensions are; every one named in `build` must be here. */
+  readonly dims?: Readonly<Record<string, number>>
+}
+
+const x23 = (g: GraphBuilder): Value => g.input('x', [2, 3])
+const rows = (g: GraphBuilder, name: string, width: number): Value => g.input(name, ['B', 'T', width])
+const BT = { B: 2, T: 3 }
+
+interface AttentionShape {
+  readonly past: number | string
+  readonly pastBatch: 1 | 'B'
+  readonly lengthsBatch: 1 | 'B'
+}
+
+function attention(g: GraphBuilder, { past, pastBatch, lengthsBatch }: AttentionShape): Value {
+  const qkv = [rows(g, 'q', 4), rows(g, 'k', 4), rows(g, 'v', 4)] as const
+  const pastKey = g.input('pastKey', [pastBatch, 2, 2, past])
+  const pastValue = g.input('pastValue', [pastBatch, 2, past, 2])
+  return g.attention([...qkv, pastKey, pastValue, g.input('lengths', [lengthsBatch], 'int32')], 2)
+}
+
+export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
+  input: [{ name: 'of named dimensions', build: (g) => g.scale(rows(g, 'x', 2), 3), dims: BT }],
+  weight: [{ name: 'used as it is', build: (g) => g.add(x23(g), g.weight('w', [2, 3])) }],
+  constant: [
+    { name: 'scalar', build: (g) => g.mul(x23(g), g.constant(2)) },
+    { name: 'of named dimensions', build: (g) => g.mul(rows(g, 'x', 2), g.constant(2, ['B', 'T', 2])), dims: BT },
+  ],
+  add: [
+    { name: 'broadcast over rows', build: (g) => g.add(x23(g), g.input('y', [3])) },
+    { name: 'of equal shapes', build: (g) => g.add(rows(g, 'x', 2), rows(g, 'y', 2)), dims: BT },
+    {
+      name: 'with itself',
+      build: (g) => {
+        const x = x23(g)
+        return g.add(x, x)
+      },
+    },
+  ],
+  mul: [
+    { name: 'broadcast over columns', build: (g) => g.mul(g.input('x', [2, 1]), g.input('y', [2, 3])) },
+    { name: 'broadcast over a named axis', build: (g) => g.mul(rows(g, 'x', 2), g.input('y', [1, 'T', 1])), dims: BT },
+    {
+      name: 'squared',
+      build: (g) => {
+        const x = x23(g)
+        return g.mul(x, x)
+      },
+    },
+  ],
+  tanh: [
+    { name: 'of a vector', build: (g) => g.tanh(g.input('x', [4])) },
+    { name: 'of rows', build: (g) => g.tanh(rows(g, 'x', 2)), dims: BT },
+  ],
+  linear: [
+    { name: 'with bias', build: (g) => g.linear(rows(g, 'x', 4), g.input('w', [4, 5]), g.input('b', [5])), dims: BT },
+    {
+      name: 'without bias, transposed',
+      build: (g) => g.linear(x23(g), g.input('w', [4, 3]), null, { transposed: true }),
+    },
+  ],
+  outer: [{ name: 'over all rows', build: (g) => g.outer(rows(g, 'x', 2), rows(g, 'y', 3)), dims: BT }],
+  reshape: [
+    { name: 'of numbers', build: (g) => g.reshape(x23(g), [3, 2]) },
+    { name: 'with a new axis before named ones', build: (g) => g.reshape(rows(g, 'x', 2), [1, 'B', 'T', 2]), dims: BT },
+  ],
+  transpose: [{ name: 'a cycle of three axes', build: (g) => g.transpose(g.input('x', [2, 3, 4]), [1, 2, 0]) }],
+  split: [
+    { name: 'along the last axis', build: (g) => g.split(rows(g, 'x', 5), 2, [2, 3]), dims: BT },
+    { name: 'along the first axis', build: (g) => g.split(g.input('x', [3, 2, 2]), 0, [1, 2]) },
+    { name: 'with one part unused', build: (g) => g.tanh(g.split(rows(g, 'x', 5), 2, [2, 3])[1] as Value), dims: BT },
+  ],
+  concat: [
+    { name: 'along the last axis', build: (g) => g.concat([rows(g, 'x', 2), rows(g, 'y', 3)], 2), dims: BT },
+    { name: 'along a new axis', build: (g) => g.stack([rows(g, 'x', 2), rows(g, 'y', 2)]), dims: BT },
+  ],
+  sumTo: [
+    { name: 'a scalar', build: (g) => g.sumTo(rows(g, 'x', 2), []), dims: BT },
+    { name: 'one kept axis', build: (g) => g.sumTo(x23(g), [1, 3]) },
+    { name: 'named axes away', build: (g) => g.sumTo(rows(g, 'x', 2), [2]), dims: BT },
+  ],
+  broadcastTo: [
+    // The sum beside it feeds the named axis.
+    {
+      name: 'a named axis',
+      build: (g) => g.add(g.broadcastTo(g.input('x', [3]), ['B', 3]), g.input('y', ['B', 3])),
+      dims: { B: 2 },
+    },
+    { name: 'an axis of one', build: (g) => g.broadcastTo(g.input('x', [1, 3]), [2, 3]) },
+  ],
+  gather: [
+    {
+      name: 'rows of a table',
+      build: (g) => g.gather(g.input('x', [4, 2]), g.input('ids', ['B', 'T'], 'int32')),
+      integers: { ids: [3, 0, 3, 1, 2, 3] },
+      dims: BT,
+    },
+    {
+      name: 'rows over two axes',
+      build: (g) => g.gather(rows(g, 'x', 2), g.input('at', ['R'], 'int32')),
+      integers: { at: [5, 0] },
+      dims: { ...BT, R: 2 },
+    },
+  ],
+  scatterAdd: [
+    {
+      name: 'with a row hit twice',
+      build: (g) => g.scatterAdd(g.input('x', ['R', 2]), g.input('at', ['R'], 'int32'), [4, 2]),
+      integers: { at: [1, 3, 1] },
+      dims: { R: 3 },
+    },
+  ],
+  layerNorm: [
+    {
+      name: 'of rows',
+      build: (g) => g.layerNorm(rows(g, 'x', 5), g.input('s', [5]), g.input('b', [5]), 1e-5),
+      dims: BT,
+    },
+  ],
+  layerNormGrad: [
+    {
+      name: 'of rows',
+      build: (g) => g.layerNormGrad([rows(g, 'x', 5), g.input('s', [5]), g.input('b', [5])], rows(g, 'ct', 5), 1e-5),
+      dims: BT,
+    },
+  ],
+  gelu: [{ name: 'of rows', build: (g) => g.gelu(rows(g, 'x', 5)), dims: BT }],
+  geluGrad: [{ name: 'of rows', build: (g) => g.geluGrad(rows(g, 'x', 5), rows(g, 'ct', 5)), dims: BT }],
+  attention: [
+    {
+      name: 'over one past for all rows',
+      build: (g) => attention(g, { past: 3, pastBatch: 1, lengthsBatch: 1 }),
+      integers: { lengths: [3] },
+      dims: BT,
+    },
+    {
+      name: 'over a past of each row, of different lengths',
+      build: (g) => attention(g, { past: 'P', pastBatch: 'B', lengthsBatch: 'B' }),
+      integers: { lengths: [4, 1] },
+      dims: { ...BT, P: 4 },
+    },
+    {
+      name: 'over a past that no row sees',
+      build: (g) => attention(g, { past: 2, pastBatch: 1, lengthsBatch: 'B' }),
+      integers: { lengths: [0, 0] },
+      dims: BT,
+    },
+    {
+      name: 'of one new token',
+      build: (g) => attention(g, { past: 'P', pastBatch: 'B', lengthsBatch: 'B' }),
+      integers: { lengths: [2, 5] },
+      dims: { B: 2, T: 1, P: 5 },
+    },
+  ],
+  attentionGrad: [
+    {
+      name: 'all five cotangents',
+      build: (g) =>
+        g.attentionGrad(
+          attention(g, { past: 3, pastBatch: 'B', lengthsBatch: 'B' }).node.inputs as never,
+          rows(g, 'ct', 4),
+          2,
+        ),
+      integers: { lengths: [3, 2] },
+      dims: BT,
+    },
+  ],
+  crossEntropy: [
+    {
+      name: 'against a frozen table',
+      build: (g) =>
+        g.crossEntropy(g.input('h', ['R', 3]), g.weight('table', [7, 3]), g.input('labels', ['R'], 'int32')),
+      integers: { labels: [6, 0, 3] },
+      dims: { R: 3 },
+    },
+  ],
+  crossEntropyGrad: [
+    {
+      name: 'of three rows',
+      build: (g) =>
+        g.crossEntropyGrad(
+          g.input('h', ['R', 3]),
+          g.weight('table', [7, 3]),
+          g.input('labels', ['R'], 'int32'),
+          g.input('ct', ['R']),
+        ),
+      integers: { labels: [6, 0, 3] },
+      dims: { R: 3 },
+    },
+  ],
+}
