@@ -1,0 +1,210 @@
+// The engine as the main thread sees it: the same `generate`, while all the work is done in a worker thread.
+import path from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { ServiceError } from '../errors/errors.ts'
+import { abortable, cancelledError } from './cancellation.ts'
+import type { EngineLimits } from './engine.ts'
+import { EventStream } from './event-stream.ts'
+import { type FromWorker, fromWire, type ResidentModel, type ToWorker } from './messages.ts'
+import type { GenerateEvent, GenerateRequest } from './request.ts'
+
+/** What the worker opens for itself. */
+export interface EngineWorkerData {
+  readonly modelFolder: string
+  readonly storeUrl: string
+  /** Threads inside one operator. */
+  readonly threads: number
+  /** Sequences side by side. */
+  readonly rowsMax: number
+  readonly limits: EngineLimits
+}
+
+export interface EngineClientOptions {
+  /** Requests that are open at once. */
+  readonly requestsMax: number
+  /** A worker that dies more often is left dead until the minute is over. */
+  readonly restartsPerMinuteMax: number
+  /** How long `close` waits before it ends the thread by force. */
+  readonly closeWaitMs: number
+  /** Told of each crash, for the log. */
+  readonly onCrash?: (error: Error) => void
+}
+
+export const defaultClientOptions: EngineClientOptions = {
+  requestsMax: 1024,
+  restartsPerMinuteMax: 3,
+  closeWaitMs: 5000,
+}
+
+const minuteMs = 60_000
+
+/** Starts the engine's worker thread; `ready()` tells whether it came up. */
+export function startEngine(data: EngineWorkerData, options: Partial<EngineClientOptions> = {}): EngineClient {
+  // Beside this file, in the sources and in the build alike.
+  const entry = new URL(`./worker${path.extname(import.meta.url)}`, import.meta.url)
+  return new EngineClient(entry, data, { ...defaultClientOptions, ...options })
+}
+
+/** One life of the worker thread. */
+interface Life {
+  readonly worker: Worker
+  readonly ready: Promise<ResidentModel>
+  readonly exited: Promise<void>
+}
+
+export class EngineClient {
+  readonly #entry: URL
+  readonly #data: unknown
+  readonly #options: EngineClientOptions
+  readonly #open = new Map<number, EventStream<GenerateEvent>>()
+  /** When workers died, in ms; only those of the last minute are kept. */
+  #crashesMs: number[] = []
+  #nextId = 1
+  #life: Life | null
+  /** Why it does not run: said by the worker itself, and final. */
+  #unable: ServiceError | null = null
+  #closed = false
+
+  constructor(entry: URL, data: unknown, options: EngineClientOptions) {
+    this.#entry = entry
+    this.#data = data
+    this.#options = options
+    this.#life = this.#start()
+  }
+
+  /** The model, once it is loaded. Throws what kept the worker from starting, or `engine_failed` where it died. */
+  async ready(): Promise<ResidentModel> {
+    return this.#living().ready
+  }
+
+  /** As `Engine.generate`. */
+  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+    if (signal.aborted) throw cancelledError()
+    const { requestsMax } = this.#options
+    if (this.#open.size >= requestsMax) {
+      const message = `${this.#open.size} requests are open, and at most ${requestsMax} may be`
+      throw new ServiceError('overloaded', message, { retryAfterSeconds: 1 })
+    }
+    const id = this.#nextId++
+    const events = new EventStream<GenerateEvent>()
+    let worker: Worker | null = null
+    // Whoever asked has left before the end: on the signal at once, even while an event is being looked at.
+    const leave = (): void => {
+      events.fail(cancelledError())
+      if (this.#open.delete(id) && worker !== null) send(worker, { type: 'cancel', id })
+    }
+    this.#open.set(id, events)
+    signal.addEventListener('abort', leave, { once: true })
+    try {
+      const life = this.#living()
+      await abortable(life.ready, signal)
+      worker = life.worker
+      // If it died meanwhile, the stream has failed and the message goes nowhere.
+      send(worker, { type: 'generate', id, request })
+      yield* events.read()
+    } finally {
+      signal.removeEventListener('abort', leave)
+      leave()
+    }
+  }
+
+  /** Ends all requests with `cancelled`, and the thread. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#failAll(new ServiceError('cancelled', 'the service is stopping'))
+    if (this.#life === null) return
+    const { worker, exited } = this.#life
+    send(worker, { type: 'close' })
+    const timer = setTimeout(() => void worker.terminate(), this.#options.closeWaitMs)
+    await exited
+    clearTimeout(timer)
+  }
+
+  /** The running worker, or a new one if the last has died and may be replaced. */
+  #living(): Life {
+    if (this.#closed) throw new ServiceError('cancelled', 'the service is stopping')
+    if (this.#unable !== null) throw this.#unable
+    if (this.#life !== null) return this.#life
+    if (!this.#mayRestart()) {
+      const message = `the engine died ${this.#crashesMs.length} times within a minute and is left alone for the rest of it`
+      throw new ServiceError('engine_failed', message)
+    }
+    this.#life = this.#start()
+    return this.#life
+  }
+
+  #start(): Life {
+    const worker = new Worker(this.#entry, { workerData: this.#data })
+    let crash: Error | null = null
+    worker.on('error', (error) => {
+      crash = error instanceof Error ? error : new Error(String(error))
+    })
+    const exited = new Promise<void>((resolve) => {
+      worker.on('exit', (code) => {
+        this.#buryWorker(crash ?? new Error(`the engine's thread ended with code ${code}`))
+        resolve()
+      })
+    })
+    const ready = new Promise<ResidentModel>((resolve, reject) => {
+      worker.on('message', (message: FromWorker) => {
+        if (message.type === 'ready') resolve(message.model)
+        else if (message.type === 'unable') {
+          this.#unable = fromWire(message.error)
+          reject(this.#unable)
+        } else this.#take(message)
+      })
+      void exited.then(() => reject(engineDied(crash)))
+    })
+    ready.catch(() => {}) // Whoever waits for it is told; nobody has to wait.
+    return { worker, ready, exited }
+  }
+
+  #take(message: Extract<FromWorker, { type: 'event' | 'failed' }>): void {
+    const events = this.#open.get(message.id)
+    if (events === undefined) return // It was cancelled while the message was on its way.
+    if (message.type === 'event') {
+      events.push(message.event)
+      if (message.event.type !== 'done') return
+      events.end()
+    } else events.fail(fromWire(message.error))
+    this.#open.delete(message.id)
+  }
+
+  #buryWorker(crash: Error): void {
+    this.#life = null
+    if (this.#closed) return
+    if (this.#unable !== null) {
+      this.#failAll(this.#unable)
+      return
+    }
+    this.#crashesMs.push(Date.now())
+    this.#options.onCrash?.(crash)
+    this.#failAll(engineDied(crash))
+    if (this.#mayRestart()) this.#life = this.#start()
+  }
+
+  #mayRestart(): boolean {
+    const since = Date.now() - minuteMs
+    this.#crashesMs = this.#crashesMs.filter((time) => time > since)
+    return this.#crashesMs.length <= this.#options.restartsPerMinuteMax
+  }
+
+  #failAll(error: ServiceError): void {
+    const open = [...this.#open.values()]
+    this.#open.clear()
+    for (const events of open) events.fail(error)
+  }
+}
+
+function send(worker: Worker, message: ToWorker): void {
+  worker.postMessage(message, [])
+}
+
+function engineDied(cause: Error | null): ServiceError {
+  return new ServiceError(
+    'engine_failed',
+    `the engine died${cause === null ? '' : `: ${cause.message}`}`,
+    {},
+    { cause },
+  )
+}

@@ -1,0 +1,256 @@
+// Inputs to texts, many at once: the decode loop that all requests share.
+import { randomInt } from 'node:crypto'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { ServiceError } from '../errors/errors.ts'
+import { forkSeed } from '../random/random.ts'
+import type { DecodeSession } from '../runtime/runtime.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { abortable, cancelledError } from './cancellation.ts'
+import { Continuation, Generation } from './generation.ts'
+import { logProbability } from './logits.ts'
+import { pastOf } from './past.ts'
+import { type Lease, PrefixPool } from './prefix-pool.ts'
+import { bareTemplate, checkRequest, encodePrompts } from './prompt.ts'
+import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
+import { Runner } from './runner.ts'
+import { Sampler } from './sampler.ts'
+import { Scheduler } from './scheduler.ts'
+import type { Batch } from './sequence.ts'
+
+export interface EngineLimits {
+  /** Sequences in line for a row; a request that does not fit whole is refused. */
+  readonly waitingMax: number
+  /** Tokens of one prefill step, padding included. */
+  readonly prefillTokensMax: number
+  /** Keys and values of resident prefixes. */
+  readonly prefixBytesMax: number
+}
+
+export const defaultLimits: EngineLimits = { waitingMax: 256, prefillTokensMax: 256, prefixBytesMax: 512 * 2 ** 20 }
+
+export interface EngineParts {
+  /** The engine uses it alone and does not dispose of it. */
+  readonly session: DecodeSession
+  readonly tokenizer: Tokenizer
+  readonly loadPrefix: PrefixLoader
+  readonly limits: EngineLimits
+}
+
+/** What a client is told to wait when the line is full. */
+const retryAfterSeconds = 1
+
+export class Engine {
+  readonly #parts: EngineParts
+  readonly #scheduler: Scheduler<Continuation>
+  readonly #runner: Runner
+  readonly #sampler: Sampler
+  readonly #pool: PrefixPool
+  /** Arrivals and departures wait here for the turn to begin; none happens in the middle of one. */
+  readonly #inbox: (() => void)[] = []
+  readonly #live = new Set<Generation>()
+  /** Places in line promised to requests that are still on their way. */
+  #reserved = 0
+  #loop: Promise<void> | null = null
+  #closed = false
+
+  constructor(parts: EngineParts) {
+    const { session, loadPrefix, limits } = parts
+    this.#parts = parts
+    this.#scheduler = new Scheduler({ ...limits, rowsMax: session.layout.rowsMax })
+    this.#runner = new Runner(session)
+    this.#sampler = new Sampler(session.vocabulary)
+    this.#pool = new PrefixPool(loadPrefix, limits.prefixBytesMax)
+  }
+
+  /** Sequences in line and sequences that hold a row. */
+  get load(): { readonly waiting: number; readonly running: number } {
+    return { waiting: this.#scheduler.waiting + this.#reserved, running: this.#scheduler.running }
+  }
+
+  /** Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows. */
+  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+    checkRequest(request)
+    if (signal.aborted) throw cancelledError()
+    const places = request.inputs.length * request.decoding.n
+    this.#reserve(places)
+    let lease: Lease | null = null
+    let generation: Generation | null = null
+    const abort = (): void => {
+      generation?.events.fail(cancelledError())
+      if (generation !== null) this.#leave(generation)
+    }
+    try {
+      try {
+        if (request.prefixId !== null) lease = await this.#lease(request.prefixId, signal)
+        generation = await this.#makeGeneration(request, lease)
+        if (signal.aborted) throw cancelledError()
+        if (this.#closed) throw stoppingError()
+      } finally {
+        this.#reserved -= places
+      }
+      signal.addEventListener('abort', abort, { once: true })
+      this.#enter(generation)
+      yield* generation.events.read()
+    } finally {
+      signal.removeEventListener('abort', abort)
+      if (generation !== null) this.#leave(generation)
+      lease?.release()
+    }
+  }
+
+  /** Ends all requests with `cancelled`; the step in progress is waited for. */
+  async close(): Promise<void> {
+    this.#closed = true
+    for (const generation of this.#live) generation.events.fail(stoppingError())
+    await this.#loop
+  }
+
+  #reserve(places: number): void {
+    if (this.#closed) throw stoppingError()
+    const { waitingMax } = this.#parts.limits
+    if (places > waitingMax) {
+      throw new ServiceError(
+        'invalid_request',
+        `the request makes ${places} texts (inputs × n), and at most ${waitingMax} can wait`,
+        { texts: places, waitingMax },
+      )
+    }
+    const taken = this.#scheduler.waiting + this.#reserved
+    if (taken + places > waitingMax) {
+      throw new ServiceError(
+        'overloaded',
+        `the waiting line has ${taken} of ${waitingMax} places taken, the request needs ${places}`,
+        { retryAfterSeconds },
+      )
+    }
+    this.#reserved += places
+  }
+
+  async #lease(prefixId: string, signal: AbortSignal): Promise<Lease> {
+    const leasing = this.#pool.lease(prefixId)
+    try {
+      return await abortable(leasing, signal)
+    } catch (error) {
+      // Whoever left while it was loading gives it back when it comes.
+      leasing.then(
+        (lease) => lease.release(),
+        () => {},
+      )
+      throw error
+    }
+  }
+
+  async #makeGeneration(request: GenerateRequest, lease: Lease | null): Promise<Generation> {
+    const { tokenizer, session } = this.#parts
+    const past = lease === null ? null : pastOf(request.prefixId ?? '', lease.prefix, session.layout)
+    const prefixLength = past?.length ?? 0
+    const template = lease?.prefix.header.template ?? bareTemplate
+    const room = { template, prefixLength, positionsMax: session.layout.positionsMax }
+    const prompts = await encodePrompts(request, room, tokenizer)
+    const { maxNewTokens, stop, decoding, logprobs } = request
+    const usage = {
+      prefixTokens: prefixLength * prompts.length,
+      inputTokens: prompts.reduce((sum, prompt) => sum + prompt.length, 0),
+    }
+    const generation = new Generation({ tokenizer, maxNewTokens, stop, decoding, logprobs, usage })
+    const seed = request.seed ?? randomInt(2 ** 48 - 1)
+    generation.continuations = prompts.flatMap((prompt, input) =>
+      Array.from({ length: decoding.n }, (_, sample) => {
+        const own = forkSeed(seed, input, sample)
+        return new Continuation(generation, input * decoding.n + sample, prompt, past, own)
+      }),
+    )
+    return generation
+  }
+
+  #enter(generation: Generation): void {
+    this.#live.add(generation)
+    // The places are held until the turn begins, as the line may be looked at before.
+    this.#reserved += generation.continuations.length
+    this.#inbox.push(() => {
+      this.#reserved -= generation.continuations.length
+      if (generation.events.ended) return
+      if (!this.#scheduler.add(generation.continuations))
+        throw new Error('places in line were promised and are not there')
+    })
+    this.#wake()
+  }
+
+  #leave(generation: Generation): void {
+    generation.events.end()
+    if (!this.#live.delete(generation)) return
+    this.#inbox.push(() => this.#free(generation))
+    this.#wake()
+  }
+
+  #wake(): void {
+    this.#loop ??= this.#run().finally(() => {
+      this.#loop = null
+      // Something may have come between the last look at the inbox and now.
+      if (this.#inbox.length > 0) this.#wake()
+    })
+  }
+
+  /** Runs while there is work; what it throws is a bug, and ends the thread. The event loop turns between steps, so that requests and cancellations arrive. */
+  async #run(): Promise<void> {
+    for (;;) {
+      await nextTurn()
+      for (const arrive of this.#inbox.splice(0)) arrive()
+      const batch = this.#closed ? null : this.#scheduler.next()
+      if (batch === null) return
+      await this.#step(batch)
+    }
+  }
+
+  async #step(batch: Batch<Continuation>): Promise<void> {
+    try {
+      this.#runner.arrange(batch)
+    } catch (error) {
+      // Rows may be half moved: everything that holds one is lost, and rows are seeded anew for the next.
+      for (const generation of this.#live) {
+        if (generation.continuations.some(({ row }) => row >= 0)) this.#fail(generation, batch, error)
+      }
+      return
+    }
+    let logits: Float32Array[]
+    try {
+      logits = await this.#runner.run(batch)
+    } catch (error) {
+      for (const { generation } of batch.sequences) this.#fail(generation, batch, error)
+      return
+    }
+    this.#scheduler.advance(batch)
+    batch.sequences.forEach((continuation, i) => {
+      if (continuation.state !== 'decoding') return
+      try {
+        this.#accept(continuation, logits[i] as Float32Array)
+      } catch (error) {
+        this.#fail(continuation.generation, batch, error)
+      }
+    })
+  }
+
+  #accept(continuation: Continuation, logits: Float32Array): void {
+    const { generation } = continuation
+    if (generation.events.ended) return // It leaves when the next turn begins.
+    const token = this.#sampler.sample(continuation, logits)
+    const logprob = generation.parts.logprobs ? logProbability(logits, token) : null
+    if (!continuation.accept(token, logprob)) return
+    this.#scheduler.finish(continuation)
+    generation.settle()
+  }
+
+  #fail(generation: Generation, batch: Batch, cause: unknown): void {
+    const message = `the model failed in a ${batch.phase} step: ${cause instanceof Error ? cause.message : String(cause)}`
+    generation.events.fail(new ServiceError('engine_failed', message, {}, { cause }))
+    this.#free(generation)
+  }
+
+  #free(generation: Generation): void {
+    for (const continuation of generation.continuations) this.#scheduler.finish(continuation)
+  }
+}
+
+function stoppingError(): ServiceError {
+  return new ServiceError('cancelled', 'the service is stopping')
+}
