@@ -1,0 +1,71 @@
+// Training, asked for now and done later: what a job carries, reports and returns.
+import { newId } from '../prefix/ids.ts'
+import type { TrainingOptions, TrainingProgress } from '../train/options.ts'
+
+/** Everything a worker needs, and no more: it may start days later, in another process. */
+export interface TrainJobData {
+  readonly prefixId: string
+  readonly datasetId: string
+  /** Share of the examples held out (0 to 0.9), or the id of a dataset of its own. */
+  readonly validation: number | string
+  readonly template: string
+  readonly options: TrainingOptions
+}
+
+/** queued → running → succeeded | failed | cancelled; a stopped worker's job goes back to queued. */
+export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+
+/** Why a running job is told to stop; it travels as text. */
+export type StopReason = 'cancelled' | 'shutdown' | 'lock lost'
+
+export interface JobProblem {
+  readonly code: string
+  readonly detail: string
+}
+
+/** A job as clients see it. Times are ISO 8601, UTC. */
+export interface Job {
+  readonly id: string
+  readonly type: 'train'
+  readonly status: JobStatus
+  readonly prefixId: string
+  readonly progress: TrainingProgress | null
+  /** Times the job was started. */
+  readonly attempts: number
+  readonly error: JobProblem | null
+  readonly createdAt: string
+  readonly startedAt: string | null
+  readonly finishedAt: string | null
+}
+
+/** One line of a job's history. Ids count from 1 and have no holes, so that a client can ask for what it missed. */
+export interface JobEvent {
+  readonly id: number
+  readonly type: 'started' | 'progress' | 'succeeded' | 'failed' | 'cancelled'
+  readonly data: Readonly<Record<string, unknown>>
+}
+
+/** `job_` and 24 characters of [0-9a-z]. In byte order of their ids the newest jobs come first, as with prefixes. */
+export function createJobId(): string {
+  return newId('job')
+}
+
+export interface JobPage {
+  readonly data: readonly Job[]
+  readonly next: string | null
+}
+
+export interface JobQueue {
+  /** `jobId` from `createJobId`. A job that is there already stays as it is. Throws `queue_unavailable` or `overloaded`. */
+  enqueue(jobId: string, data: TrainJobData): Promise<void>
+  get(jobId: string): Promise<Job | null>
+  /** Newest first, which is the order of their ids. `cursor` is the `next` of the page before. */
+  list(query: { readonly status?: JobStatus; readonly limit: number; readonly cursor?: string }): Promise<JobPage>
+  /** Cancels a waiting or running job. Throws `job_not_found` or `job_finished`. */
+  cancel(jobId: string): Promise<void>
+  /** Events after the one numbered `after` (0: all), then live ones, until the job ends or `signal` aborts. */
+  events(jobId: string, after: number, signal: AbortSignal): AsyncIterable<JobEvent>
+  /** Throws `queue_unavailable` when the queue cannot be reached. */
+  ping(): Promise<void>
+  close(): Promise<void>
+}

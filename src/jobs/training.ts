@@ -1,0 +1,206 @@
+// One training job from its examples to a published prefix, going on from a checkpoint where there is one.
+import { setImmediate } from 'node:timers/promises'
+import type { Checkpoints } from './checkpoints.ts'
+import type { StopReason, TrainJobData } from './job.ts'
+import { ServiceError } from '../errors/errors.ts'
+import type { Prefix } from '../prefix/prefix.ts'
+import type { PrefixRecord, PrefixSample } from '../prefix/record.ts'
+import type { Example, TrainingData, TrainingOptions, TrainingProgress, TrainingRun } from '../train/options.ts'
+import { splitExamples } from '../train/split.ts'
+
+/** Name of the error that a run ends with when its job is to go back to the queue. Names survive process boundaries. */
+export const handedBack = 'HandedBack'
+
+export interface TrainingJob {
+  readonly id?: string | undefined
+  readonly data: TrainJobData
+  updateProgress(progress: TrainingProgress): Promise<void>
+}
+
+/** What a training needs of the rest of the service. */
+export interface TrainingParts {
+  readonly registry: {
+    /** Throws `prefix_not_found`. */
+    find(id: string): Promise<PrefixRecord>
+    update(id: string, changes: Partial<PrefixRecord>): Promise<unknown>
+    publish(id: string, prefix: Prefix, changes: Partial<PrefixRecord>): Promise<unknown>
+  }
+  readonly datasets: { get(id: string): Promise<readonly Example[]> }
+  readonly checkpoints: Checkpoints
+  openTraining(data: TrainingData, options: TrainingOptions, checkpoint: Uint8Array | null): Promise<TrainingRun>
+  /** What the new prefix makes of a few inputs that it was not trained on. */
+  sample(prefix: Prefix, heldOut: readonly Example[]): Promise<readonly PrefixSample[]>
+  /** Hears of what went wrong without spoiling the training. */
+  warn(message: string, error: unknown): void
+}
+
+/** How often a run reports and writes itself down. */
+export interface TrainingRhythm {
+  readonly progressEveryMs: number
+  /** A checkpoint comes after so long or so many steps, whichever is first. */
+  readonly checkpointEveryMs: number
+  readonly checkpointEverySteps: number
+}
+
+export const defaultRhythm: TrainingRhythm = {
+  progressEveryMs: 300,
+  checkpointEveryMs: 10_000,
+  checkpointEverySteps: 100,
+}
+
+export interface TrainingResult {
+  readonly prefixId: string
+  readonly step: number
+  readonly loss: number | null
+  readonly validationLoss: number | null
+}
+
+/**
+ * Harmless if done again, wholly or in part: a job that dies goes on from its last checkpoint, one that dies after the
+ * prefix was published has nothing left to do. A deleted prefix is wanted no more, and its job is cancelled. Throws an
+ * error named `handedBack` when stopped for a shutdown.
+ */
+export async function trainJob(
+  job: TrainingJob,
+  signal: AbortSignal,
+  parts: TrainingParts,
+  rhythm: TrainingRhythm = defaultRhythm,
+): Promise<TrainingResult> {
+  const jobId = job.id ?? ''
+  const { prefixId, options } = job.data
+  try {
+    const record = await parts.registry.find(prefixId)
+    if (record.status === 'ready') {
+      await parts.checkpoints.delete(jobId)
+      return { prefixId, step: record.step, loss: record.loss, validationLoss: record.validationLoss }
+    }
+    const data = await loadData(job.data, parts)
+    await parts.registry.update(prefixId, { status: 'training' })
+    const run = await openRun(jobId, data, options, parts)
+    try {
+      const last = await runSteps(job, run, signal, parts, rhythm)
+      return await publish(job, run, data, last, parts)
+    } finally {
+      await run.dispose()
+    }
+  } catch (error) {
+    if (!(error instanceof ServiceError)) throw error
+    const isUnwanted = error.code === 'prefix_not_found'
+    if (isUnwanted || error.code === 'cancelled') await parts.checkpoints.delete(jobId)
+    if (!isUnwanted) throw error
+    throw new ServiceError(
+      'cancelled',
+      `prefix ${prefixId} was deleted before its training ended`,
+      {},
+      { cause: error },
+    )
+  }
+}
+
+/** Goes on from the checkpoint, or starts anew where it is of no use: another version of the service may have left it. */
+async function openRun(
+  jobId: string,
+  data: TrainingData,
+  options: TrainingOptions,
+  parts: TrainingParts,
+): Promise<TrainingRun> {
+  const checkpoint = await parts.checkpoints.get(jobId)
+  try {
+    return await parts.openTraining(data, options, checkpoint)
+  } catch (error) {
+    if (checkpoint === null || !(error instanceof ServiceError) || error.code !== 'prefix_invalid') throw error
+    parts.warn(`the checkpoint of job ${jobId} cannot be used, the training starts anew`, error)
+    return parts.openTraining(data, options, null)
+  }
+}
+
+/** The steps that are left to do; answers the last report, null where there was none left. */
+async function runSteps(
+  job: TrainingJob,
+  run: TrainingRun,
+  signal: AbortSignal,
+  parts: TrainingParts,
+  rhythm: TrainingRhythm,
+): Promise<TrainingProgress | null> {
+  const jobId = job.id ?? ''
+  const saved = { step: run.step, atMs: performance.now() }
+  let latest: TrainingProgress | null = null
+  const save = async (): Promise<void> => {
+    await parts.checkpoints.put(jobId, run.checkpoint())
+    saved.step = run.step
+    saved.atMs = performance.now()
+    if (latest === null) return
+    const { step, steps, loss, validationLoss } = latest
+    await parts.registry.update(job.data.prefixId, { step, steps, loss, validationLoss })
+  }
+  let reported: TrainingProgress | null = null
+  let reportedMs = Number.NEGATIVE_INFINITY
+  for await (latest of run.steps(signal)) {
+    const nowMs = performance.now()
+    if (nowMs - reportedMs >= rhythm.progressEveryMs) {
+      await job.updateProgress(latest)
+      reported = latest
+      reportedMs = nowMs
+    }
+    const stepsDue = run.step - saved.step >= rhythm.checkpointEverySteps
+    if (stepsDue || nowMs - saved.atMs >= rhythm.checkpointEveryMs) await save()
+    // A step holds the thread from end to end: here the word to stop comes in.
+    await setImmediate()
+  }
+  if (latest !== null && latest !== reported) await job.updateProgress(latest)
+  if (signal.aborted) await stop(signal, run.step > saved.step ? save : null)
+  return latest
+}
+
+/** Always throws: what it throws says what becomes of the job. */
+async function stop(signal: AbortSignal, save: (() => Promise<void>) | null): Promise<never> {
+  const reason = signal.reason as StopReason
+  if (reason === 'cancelled') throw new ServiceError('cancelled', 'the job was cancelled')
+  if (reason === 'shutdown') {
+    await save?.()
+    throw Object.assign(new Error('the worker is stopping: the job goes back to the queue'), { name: handedBack })
+  }
+  // Another worker may have the job by now, and checkpoints of its own.
+  throw new Error(reason)
+}
+
+async function publish(
+  { id, data: { prefixId } }: TrainingJob,
+  run: TrainingRun,
+  { heldOut }: TrainingData,
+  last: TrainingProgress | null,
+  parts: TrainingParts,
+): Promise<TrainingResult> {
+  const prefix = await run.prefix()
+  let samples: readonly PrefixSample[] = []
+  try {
+    samples = await parts.sample(prefix, heldOut)
+  } catch (error) {
+    parts.warn('no samples of the new prefix', error)
+  }
+  const record = await parts.registry.find(prefixId)
+  // Where the checkpoint had all steps in it already, the record has their report.
+  const { loss } = last ?? record
+  const best = prefix.header.training.validationLoss
+  const validationLoss = typeof best === 'number' ? best : (last ?? record).validationLoss
+  const { step } = run
+  await parts.registry.publish(prefixId, prefix, {
+    training: run.used,
+    step,
+    steps: step,
+    loss,
+    validationLoss,
+    samples,
+  })
+  await parts.checkpoints.delete(id ?? '')
+  return { prefixId, step, loss, validationLoss }
+}
+
+async function loadData(data: TrainJobData, parts: TrainingParts): Promise<TrainingData> {
+  const { template, validation, options } = data
+  const examples = await parts.datasets.get(data.datasetId)
+  if (typeof validation === 'string') {
+    return { examples, heldOut: await parts.datasets.get(validation), template }
+  }
+  return { ...splitExamples(examples, validation, options.seed), template }
+}

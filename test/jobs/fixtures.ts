@@ -1,0 +1,79 @@
+// What the job tests share: jobs to put in line, and ways to follow them.
+import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
+import type { JobLog } from '../../src/jobs/worker.ts'
+
+/** Short, so that the jobs of a killed worker are found soon. */
+export const lockMs = 1_500
+export const processorFile = new URL('./test-processor.js', import.meta.url)
+export const quiet: JobLog = { info: () => undefined, warn: () => undefined, error: () => undefined }
+/** For what ought to happen at once, on a machine that is busy. */
+export const patienceMs = 20_000
+
+export function jobData(template: string): TrainJobData {
+  return {
+    prefixId: `pfx_${template.replace(/\W/g, '')}`,
+    datasetId: 'ds_1',
+    validation: 0.1,
+    template,
+    options: {
+      prefixLength: 2,
+      epochs: 1,
+      steps: null,
+      batchSize: 1,
+      learningRate: null,
+      reparametrization: 0,
+      initialization: 'random',
+      seed: 1,
+      lossReduction: 'sum',
+    },
+  }
+}
+
+/** The job's events after `after`, until it ends; throws when it does not. */
+export async function follow(queue: JobQueue, jobId: string, after = 0): Promise<JobEvent[]> {
+  const events: JobEvent[] = []
+  const signal = AbortSignal.timeout(patienceMs)
+  for await (const event of queue.events(jobId, after, signal)) events.push(event)
+  if (signal.aborted) throw new Error(`job ${jobId} did not end, its events: ${JSON.stringify(events)}`)
+  return events
+}
+
+/** The first event of a job that `matches`. */
+export async function eventWhere(
+  queue: JobQueue,
+  jobId: string,
+  matches: (event: JobEvent) => boolean,
+): Promise<JobEvent> {
+  for await (const event of queue.events(jobId, 0, AbortSignal.timeout(patienceMs))) if (matches(event)) return event
+  throw new Error(`job ${jobId} came to no such event`)
+}
+
+/** Waits until no process has the id; one that ended and was not yet reaped counts as gone. */
+export async function goneWithin(pid: number, limitMs: number): Promise<boolean> {
+  const endMs = performance.now() + limitMs
+  while (performance.now() < endMs) {
+    if (!(await isRunning(pid))) return true
+    // Nobody tells a process of the end of another one's child.
+    await sleep(20)
+  }
+  return false
+}
+
+async function isRunning(pid: number): Promise<boolean> {
+  try {
+    const state = /^\d+ \(.*\) (\S)/.exec(await readFile(`/proc/${pid}/stat`, 'utf8'))?.[1]
+    return state !== 'Z' && state !== 'X'
+  } catch {
+    return process.platform !== 'linux' && signalReaches(pid)
+  }
+}
+
+function signalReaches(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}

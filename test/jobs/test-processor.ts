@@ -1,0 +1,58 @@
+// The processor of the job tests: it trains nothing and does what the job's template tells it to.
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SandboxedJob } from 'bullmq'
+import { ServiceError, type ErrorCode } from '../../src/errors/errors.ts'
+import type { StopReason, TrainJobData } from '../../src/jobs/job.ts'
+import { handedBack } from '../../src/jobs/training.ts'
+
+process.on('disconnect', () => process.exit(1))
+
+const stepMs = 10
+
+/**
+ * `steps N` reports N steps; `fail CODE` and `throw TEXT` fail; `die N` is killed at its first N starts; `hold` waits to be
+ * told to stop; `hold-first` does so at its first start only.
+ */
+export default async function run(
+  job: SandboxedJob<TrainJobData>,
+  _token: string,
+  signal: AbortSignal,
+): Promise<object> {
+  const [command = '', word = ''] = job.data.template.split(' ')
+  if (command === 'fail') throw new ServiceError(word as ErrorCode, `failed with ${word}`)
+  if (command === 'throw') throw new Error(`thrown: ${word}`)
+  if (command === 'die' && job.attemptsStarted <= Number(word)) process.kill(process.pid, 'SIGKILL')
+  if (command === 'steps') {
+    for (let step = 1; step <= Number(word); step++) {
+      await job.updateProgress(progress(step, Number(word)))
+      await sleep(stepMs)
+    }
+  }
+  if (command === 'hold' || (command === 'hold-first' && job.attemptsStarted === 1)) {
+    await job.updateProgress(progress(1, 2))
+    const alive = setInterval(() => undefined, 1_000)
+    if (!signal.aborted) await once(signal, 'abort')
+    clearInterval(alive)
+    throw stopError(signal.reason as StopReason)
+  }
+  return { pid: process.pid }
+}
+
+function progress(step: number, steps: number): object {
+  // The tests that kill want to know whom: the process id stands where the speed would.
+  return {
+    step,
+    steps,
+    loss: 1 / step,
+    validationLoss: null,
+    tokensPerSecond: process.pid,
+    examplesPerSecond: 1,
+    etaMs: 0,
+  }
+}
+
+function stopError(reason: StopReason): Error {
+  if (reason === 'cancelled') return new ServiceError('cancelled', 'the job was cancelled')
+  return Object.assign(new Error(reason), reason === 'shutdown' ? { name: handedBack } : {})
+}
