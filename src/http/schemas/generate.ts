@@ -1,0 +1,105 @@
+// What is sent and answered when text is generated.
+import { Type, type Static } from 'typebox'
+import type { GenerateEvent } from '../../engine/request.ts'
+import { answer, Nullable, requestBody, Word, withoutDefaulted } from './shared.ts'
+
+export const inputsMax = 256
+/** In Unicode characters. */
+export const inputLengthMax = 65_536
+const stopsMax = 16
+const stopLengthMax = 1_024
+const supported = 'beam is not supported yet'
+
+const Decoding = withoutDefaulted(
+  {
+    strategy: Word(['greedy', 'sample', 'beam'], { default: 'greedy', description: supported }),
+    temperature: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1, description: 'For sample.' }),
+    topK: Type.Integer({ minimum: 0, maximum: 1_000_000, default: 0, description: 'For sample. 0: off.' }),
+    topP: Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1, description: 'For sample. 1: off.' }),
+    repetitionPenalty: Type.Number({ minimum: 0.01, maximum: 100, default: 1, description: '1: off.' }),
+    n: Type.Integer({ minimum: 1, maximum: 16, default: 1, description: 'Texts for each input.' }),
+    beams: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, description: `For beam; ${supported}.` })),
+    lengthPenalty: Type.Optional(Type.Number({ minimum: -10, maximum: 10, description: `For beam; ${supported}.` })),
+  },
+  { default: {} },
+)
+
+export const GenerateBody = requestBody(
+  'GenerateRequest',
+  {
+    prefix: Nullable(Type.String({ maxLength: 128 }), {
+      default: null,
+      description: 'Id, name (its latest ready version) or name@version; null: the bare model.',
+    }),
+    input: Type.Unsafe<string | string[]>({
+      type: ['string', 'array'],
+      maxLength: inputLengthMax,
+      minItems: 1,
+      maxItems: inputsMax,
+      items: { type: 'string', maxLength: inputLengthMax },
+      description: 'One text or a list; all go through one batch.',
+    }),
+    maxNewTokens: Type.Integer({ minimum: 1, maximum: 4_096, default: 64 }),
+    stop: Type.Array(Type.String({ minLength: 1, maxLength: stopLengthMax }), {
+      maxItems: stopsMax,
+      default: [],
+      description: 'Texts that end a generation; they are no part of it.',
+    }),
+    seed: Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), {
+      default: null,
+      description: 'The same seed gives the same texts; null: drawn at random.',
+    }),
+    decoding: Decoding,
+    logprobs: Type.Boolean({ default: false, description: 'Answer the log-probability of each token, in nats.' }),
+    stream: Type.Boolean({ default: false, description: 'Answer as server-sent events.' }),
+  },
+  {
+    examples: [
+      { prefix: 'e2e', input: 'name : Blue Spice | food : Thai' },
+      {
+        prefix: 'e2e@1',
+        input: ['name : Blue Spice', 'name : The Vaults'],
+        decoding: { strategy: 'sample', topP: 0.9, n: 2 },
+        seed: 7,
+      },
+    ],
+  },
+)
+export type GenerateBody = Static<typeof GenerateBody>
+
+type Done = Extract<GenerateEvent, { type: 'done' }>
+
+export const Generated = answer(
+  'Generated',
+  'The texts and what they took.',
+  {
+    prefix: Nullable(Type.String(), { description: 'Id of the prefix that was used.' }),
+    outputs: Type.Array(
+      Type.Object({
+        text: Type.String(),
+        finishReason: Word(['stop', 'length'] as const satisfies readonly Done['outputs'][number]['finishReason'][]),
+        tokens: Type.Integer({ description: 'Tokens made, the end-of-text token included.' }),
+        logprobs: Type.Optional(Type.Array(Type.Number())),
+      }),
+      { description: 'In the order of the inputs, n for each.' },
+    ),
+    usage: Type.Object({ prefixTokens: Type.Integer(), inputTokens: Type.Integer(), outputTokens: Type.Integer() }),
+  },
+  {
+    examples: [
+      {
+        prefix: 'pfx_0mhxq3v5a7k2m9q4w8r1t6y3',
+        outputs: [{ text: 'Blue Spice serves Thai food.', finishReason: 'stop', tokens: 8 }],
+        usage: { prefixTokens: 10, inputTokens: 12, outputTokens: 8 },
+      },
+    ],
+  },
+)
+export type Generated = Static<typeof Generated>
+
+export const GeneratedStream = Type.String({
+  description:
+    '`token` events carry {index, text}, a piece of output `index`; `done` carries the object that is answered ' +
+    'without streaming and is the last; `error` carries a problem document and is the last.',
+  examples: ['event: token\ndata: {"index":0,"text":"Blue"}\n\n'],
+})

@@ -1,0 +1,94 @@
+// Server-sent events: values to text, a word now and then when there are none, and an end when the client or the service leaves.
+import { Readable } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+import { ServiceError } from '../errors/errors.ts'
+
+export interface ServerEvent {
+  /** What a client sends as Last-Event-ID to go on from here. */
+  readonly id?: number
+  readonly event: string
+  readonly data: unknown
+}
+
+export interface StreamLimits {
+  readonly streamsMax: number
+  readonly keepAliveMs: number
+}
+
+/** When the stream breaks, clients try again after this time. */
+const retryMs = 2_000
+
+/** The streams that are open. Each ends by itself, when its client leaves, or all of them when the service closes. */
+export class Streams {
+  readonly #limits: StreamLimits
+  readonly #open = new Set<AbortController>()
+
+  constructor(limits: StreamLimits) {
+    this.#limits = limits
+  }
+
+  get count(): number {
+    return this.#open.size
+  }
+
+  /** The signal aborts when the reply is over, however it ended. Throws `overloaded` where too many are open. */
+  enter(reply: FastifyReply): AbortSignal {
+    const { streamsMax } = this.#limits
+    if (this.#open.size >= streamsMax) {
+      throw new ServiceError('overloaded', `${streamsMax} streams are open, no more can be`, { streamsMax })
+    }
+    const controller = new AbortController()
+    this.#open.add(controller)
+    reply.raw.once('close', () => {
+      this.#open.delete(controller)
+      controller.abort()
+    })
+    return controller.signal
+  }
+
+  /** The events are pulled only as fast as the client reads. They must end soon once the signal of `enter` aborts. */
+  send(reply: FastifyReply, events: AsyncIterable<ServerEvent>): FastifyReply {
+    const text = Readable.from(encodeEvents(events, this.#limits.keepAliveMs), { objectMode: false })
+    return reply
+      .type('text/event-stream; charset=utf-8')
+      .headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no', connection: 'close' })
+      .send(text)
+  }
+
+  closeAll(): void {
+    for (const controller of this.#open) controller.abort()
+  }
+}
+
+/** The text of each event, and a comment whenever there was none for `keepAliveMs`. */
+export async function* encodeEvents(events: AsyncIterable<ServerEvent>, keepAliveMs: number): AsyncGenerator<string> {
+  const iterator = events[Symbol.asyncIterator]()
+  try {
+    yield `retry: ${retryMs}\n\n`
+    for (let next = iterator.next(); ; ) {
+      const result = await withinMs(next, keepAliveMs)
+      if (result === null) {
+        yield ': still here\n\n'
+        continue
+      }
+      if (result.done === true) return
+      yield encodeEvent(result.value)
+      next = iterator.next()
+    }
+  } finally {
+    await iterator.return?.()
+  }
+}
+
+function encodeEvent({ id, event, data }: ServerEvent): string {
+  // JSON has no line breaks of its own, so one data line holds it.
+  return `${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
+}
+
+/** null when it takes longer; the promise may be waited for again. */
+export function withinMs<T>(promise: Promise<T>, limitMs: number): Promise<T | null> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => resolve(null), limitMs)
+    void promise.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}
