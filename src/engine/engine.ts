@@ -3,6 +3,7 @@ import { randomInt } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ServiceError } from '../errors/errors.ts'
 import { forkSeed } from '../random/random.ts'
+import { defaultTemplate } from '../prefix/template.ts'
 import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
@@ -10,7 +11,7 @@ import { Continuation, Generation } from './generation.ts'
 import { logProbability } from './logits.ts'
 import { pastOf } from './past.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
-import { bareTemplate, checkRequest, encodePrompts } from './prompt.ts'
+import { checkRequest, encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
@@ -144,7 +145,7 @@ export class Engine {
     const { tokenizer, session } = this.#parts
     const past = lease === null ? null : pastOf(request.prefixId ?? '', lease.prefix, session.layout)
     const prefixLength = past?.length ?? 0
-    const template = lease?.prefix.header.template ?? bareTemplate
+    const template = lease?.prefix.header.template ?? defaultTemplate
     const room = { template, prefixLength, positionsMax: session.layout.positionsMax }
     const prompts = await encodePrompts(request, room, tokenizer)
     const { maxNewTokens, stop, decoding, logprobs } = request

@@ -1,5 +1,6 @@
 // What the main thread and the engine's worker thread say to each other.
 import { type ErrorCode, ServiceError } from '../errors/errors.ts'
+import type { PlayingModel } from '../prefix/artifact.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
 
 /** Requests are numbered by the main thread; events carry the number. */
@@ -16,14 +17,7 @@ export type FromWorker =
   | { readonly type: 'failed'; readonly id: number; readonly error: WireError }
 
 /** The model that the worker holds. */
-export interface ResidentModel {
-  readonly name: string
-  readonly sha256: string
-  readonly tokenizerSha256: string
-  readonly layers: number
-  readonly heads: number
-  readonly headDim: number
-  readonly positionsMax: number
+export interface ResidentModel extends PlayingModel {
   readonly vocabulary: number
 }
 

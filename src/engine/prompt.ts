@@ -1,12 +1,10 @@
 // From a request to the tokens of its prompts: everything that can be wrong with it is found here, before it takes a place.
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ServiceError } from '../errors/errors.ts'
+import { promptOf } from '../prefix/template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { GenerateRequest } from './request.ts'
 import { stopLengthMax, stopTextsMax } from './stop-texts.ts'
-
-/** How an input becomes the prompt of the bare model; the one that prefixes are trained with unless they say otherwise. */
-export const bareTemplate = ' {input} <|endoftext|>'
 
 /** Beyond these a penalty or a temperature drives logits out of float32's range or makes them all alike. */
 const penaltyRange = [0.01, 100] as const
@@ -58,7 +56,7 @@ export async function encodePrompts(
       characters = 0
       await nextTurn()
     }
-    const prompt = tokenizer.encode(room.template.replace('{input}', () => input))
+    const prompt = tokenizer.encode(promptOf(room.template, input))
     checkPrompt(index, prompt, request.maxNewTokens, room)
     prompts.push(prompt)
   }

@@ -1,7 +1,7 @@
 // A graph with some of its named dimensions bound to numbers, so that a runtime can make use of knowing them.
 import type { GraphBuilder } from './builder.ts'
 import { makeGraph, type Graph } from './graph.ts'
-import type { AnyNode, Value } from './ops.ts'
+import type { Value } from './ops.ts'
 import type { Dim, Shape } from './shape.ts'
 
 /** Rebuilds `graph` node by node with `builder`. Names that `bindings` lacks stay names. */
@@ -13,7 +13,7 @@ export function specialize(builder: GraphBuilder, graph: Graph, bindings: Readon
     const inputs = node.inputs.map((input: Value) => made.get(input) as Value)
     const attributes =
       'shape' in node.attributes ? { ...node.attributes, shape: bind(node.attributes.shape) } : node.attributes
-    const outputs = builder.rebuild({ op: node.op, inputs, attributes } as unknown as AnyNode)
+    const outputs = builder.rebuild({ op: node.op, inputs, attributes })
     node.outputs.forEach((output, i) => made.set(output, outputs[i] as Value))
   }
   return makeGraph(

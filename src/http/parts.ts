@@ -2,21 +2,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
 import type { JobQueue } from '../jobs/job.ts'
+import type { PlayingModel } from '../prefix/artifact.ts'
 import type { Datasets } from '../prefix/datasets.ts'
 import type { PrefixRegistry } from '../prefix/registry.ts'
 import type { ObjectStore } from '../store/store.ts'
-
-/** The frozen model that this service runs. */
-export interface ServedModel {
-  readonly name: string
-  readonly sha256: string
-  readonly tokenizerSha256: string
-  readonly layers: number
-  readonly heads: number
-  readonly headDim: number
-  /** Positions of a sequence: prefix, prompt and new tokens together. */
-  readonly positionsMax: number
-}
 
 export interface EngineFront {
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>
@@ -62,7 +51,7 @@ export interface HttpParts {
   >
   readonly datasets: Pick<Datasets, 'put' | 'get'>
   readonly store: Pick<ObjectStore, 'ping'>
-  readonly model: ServedModel
+  readonly model: PlayingModel
   readonly limits: HttpLimits
   /** null: nobody is asked for a key. */
   readonly apiKeys: readonly string[] | null

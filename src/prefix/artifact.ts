@@ -8,6 +8,7 @@ import {
   writeSafetensors,
 } from '../tensor/safetensors.ts'
 import type { Attachment, Prefix, PrefixHeader } from './prefix.ts'
+import { inputMark } from './template.ts'
 
 export const artifactFormat = 'preamble.prefix'
 export const artifactVersion = '1'
@@ -227,7 +228,7 @@ function parseTemplate(template: string): string {
   if (template.length > templateCharactersMax) {
     throw invalid('template', `has ${template.length} characters, at most ${templateCharactersMax} are taken`)
   }
-  if (!template.includes('{input}')) throw invalid('template', `is ${shown(template)}, it must hold {input}`)
+  if (!template.includes(inputMark)) throw invalid('template', `is ${shown(template)}, it must hold ${inputMark}`)
   return template
 }
 

@@ -1,5 +1,6 @@
 // Examples as token ids: a prompt made by the template, then the output and the end-of-text token as targets.
 import { ServiceError } from '../errors/errors.ts'
+import { promptOf } from '../prefix/template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Example } from './options.ts'
 
@@ -9,13 +10,6 @@ export interface EncodedExample {
   /** What it must say: the output and end-of-text. Target j follows position `promptLength − 1 + j`. */
   readonly targets: readonly number[]
   readonly promptLength: number
-}
-
-/** Marks the place of the input in a template. */
-export const inputMark = '{input}'
-
-export function promptOf(template: string, input: string): string {
-  return template.replace(inputMark, () => input)
 }
 
 /** Throws `input_too_long`, naming the example, where `room` positions are too few. */

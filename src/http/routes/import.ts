@@ -7,6 +7,7 @@ import { ServiceError } from '../../errors/errors.ts'
 import { checkPrefixFits, decodePrefix } from '../../prefix/artifact.ts'
 import type { Prefix } from '../../prefix/prefix.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
+import { countMarks } from '../../prefix/template.ts'
 import type { HttpParts } from '../parts.ts'
 import { PrefixSchema, templateLengthMax } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
@@ -101,7 +102,7 @@ async function readForm(request: FastifyRequest, artifactBytesMax: number): Prom
     ])
   }
   const template = fields.get('template') ?? null
-  const places = template === null ? 1 : template.split('{input}').length - 1
+  const places = template === null ? 1 : countMarks(template)
   if (places !== 1) {
     throw invalidFields([
       { pointer: '/template', expected: '{input} once', received: `${places} times in ${show(template)}` },

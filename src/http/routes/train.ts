@@ -4,6 +4,7 @@ import { ServiceError } from '../../errors/errors.ts'
 import { createJobId } from '../../jobs/job.ts'
 import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
+import { countMarks } from '../../prefix/template.ts'
 import type { HttpParts } from '../parts.ts'
 import { Accepted, TrainBody } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
@@ -77,7 +78,7 @@ function checkFields({ examples, dataset, template, training }: TrainBody, posit
     const received = examples === undefined ? 'neither' : 'both'
     errors.push({ pointer: '', expected: 'either examples or dataset', received })
   }
-  const places = template.split('{input}').length - 1
+  const places = countMarks(template)
   if (places !== 1) {
     errors.push({ pointer: '/template', expected: '{input} once', received: `${places} times in ${show(template)}` })
   }

@@ -1,9 +1,9 @@
 // What is sent and answered about prefixes and datasets.
 import { Type, type Static } from 'typebox'
 import type { PrefixStatus } from '../../prefix/record.ts'
+import { defaultTemplate } from '../../prefix/template.ts'
 import { Anything, answer, JobError, Next, Nullable, pageQuery, requestBody, Word, withoutDefaulted } from './shared.ts'
 
-export const templateDefault = ' {input} <|endoftext|>'
 /** In UTF-16 units. */
 export const templateLengthMax = 4_096
 export const validationShareMax = 0.9
@@ -58,7 +58,7 @@ export const TrainBody = requestBody(
     template: Type.String({
       minLength: 1,
       maxLength: templateLengthMax,
-      default: templateDefault,
+      default: defaultTemplate,
       description: 'How an input becomes the prompt; {input} stands in it once.',
     }),
     validation: Type.Unsafe<number | Static<typeof ExampleItem>[]>({

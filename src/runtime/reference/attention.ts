@@ -1,5 +1,5 @@
 // Attention in float64, one score at a time: the definition, and its derivative beside it.
-import type { Dense, Kernel } from './kernels.ts'
+import type { Dense, Kernel } from './kernel.ts'
 
 /** One attention problem: where each number lies, and which positions a query sees. */
 class Geometry {

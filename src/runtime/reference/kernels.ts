@@ -1,19 +1,9 @@
 // The float64 kernel of each op: loops over the definition, and nothing clever.
 import assert from 'node:assert/strict'
-import type { Node, OpName } from '../../graph/ops.ts'
+import type { OpName } from '../../graph/ops.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import { attention, attentionGrad } from './attention.ts'
-
-export interface Dense {
-  readonly shape: readonly number[]
-  readonly data: Float64Array | Int32Array
-}
-
-export type Kernel<Op extends OpName> = (
-  node: Node<Op>,
-  inputs: readonly Dense[],
-  shapes: readonly (readonly number[])[],
-) => Float64Array[]
+import type { Dense, Kernel } from './kernel.ts'
 
 const lastOf = (x: Dense): number => x.shape.at(-1) as number
 const isLeaf = (node: { readonly op: OpName }): never =>

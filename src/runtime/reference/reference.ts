@@ -5,7 +5,8 @@ import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
 import type { Feeds } from '../runtime.ts'
-import { kernels, type Dense } from './kernels.ts'
+import type { Dense } from './kernel.ts'
+import { kernels } from './kernels.ts'
 
 /** Frozen weights by name, in float64. */
 export type ReferenceWeights = ReadonlyMap<string, Float64Array>

@@ -1,0 +1,105 @@
+// Times decode steps of several rows, each with a prefix of its own, and the plainest read of the same weights.
+import { Worker } from 'node:worker_threads'
+import type { Model } from '../src/model/model.ts'
+import { Random } from '../src/random/random.ts'
+import type { DecodeSession, Runtime } from '../src/runtime/runtime.ts'
+import { sizeOf } from '../src/tensor/tensor.ts'
+
+export interface DecodingWorkload {
+  readonly rows: number
+  readonly promptLength: number
+  readonly prefixLength: number
+}
+
+export interface DecodingBench {
+  /** Starts every row anew: prefix into the cache, prompt through the model. Time in ms. */
+  prefill(): Promise<number>
+  /** One greedy token for every row. Time in ms, the choice of the token included. */
+  step(): Promise<number>
+  dispose(): Promise<void>
+}
+
+export async function openDecodingBench(
+  runtime: Runtime,
+  model: Model,
+  workload: DecodingWorkload,
+): Promise<DecodingBench> {
+  const { rows, promptLength, prefixLength } = workload
+  const { layers, heads, headDim, vocabulary } = model.config
+  const random = new Random(2)
+  const past = (): Float32Array =>
+    Float32Array.from({ length: layers * heads * prefixLength * headDim }, () => 0.1 * random.normal())
+  const pasts = Array.from({ length: rows }, () => ({ keys: past(), values: past(), length: prefixLength }))
+  const prompts = Array.from({ length: rows }, () =>
+    Array.from({ length: promptLength }, () => Math.floor(random.next() * vocabulary)),
+  )
+  const session = await runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax: rows })
+  let logits = new Float32Array()
+  return {
+    prefill: async () => {
+      const startMs = performance.now()
+      pasts.forEach((each, row) => session.seed(row, each))
+      logits = (await session.extend(0, prompts)) as Float32Array<ArrayBuffer>
+      return performance.now() - startMs
+    },
+    step: async () => {
+      const startMs = performance.now()
+      logits = (await session.extend(0, greedy(session, logits))) as Float32Array<ArrayBuffer>
+      return performance.now() - startMs
+    },
+    dispose: () => session.dispose(),
+  }
+}
+
+function greedy({ vocabulary }: DecodeSession, logits: Float32Array): number[][] {
+  return Array.from({ length: logits.length / vocabulary }, (_, row) => {
+    const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary)
+    let best = 0
+    for (let i = 1; i < own.length; i++) if ((own[i] as number) > (own[best] as number)) best = i
+    return [best]
+  })
+}
+
+/** Bytes of weights, in float32, that a decode step must read: all of them, but of the position table only single rows. */
+export function weightBytes({ weights }: Model): number {
+  const read = [...weights.tensors.values()].filter(({ name }) => name !== 'wpe.weight')
+  return read.reduce((sum, { shape }) => sum + 4 * sizeOf(shape), 0)
+}
+
+export interface PlainRead {
+  /** Reads every byte once; time in ms. */
+  read(): Promise<number>
+  dispose(): Promise<void>
+}
+
+const answer = (worker: Worker): Promise<void> => new Promise((resolve) => worker.once('message', () => resolve()))
+
+/** Threads that search their share of so many bytes for one that is not there: memchr, bound by memory alone. */
+export function openPlainRead(bytes: number, threads: number): PlainRead {
+  const source = `
+    const { parentPort, workerData } = require('node:worker_threads')
+    const share = Buffer.alloc(workerData, 0)
+    share.fill(2)
+    parentPort.on('message', () => parentPort.postMessage(share.indexOf(1)))
+    parentPort.postMessage(-1)`
+  const workers = Array.from(
+    { length: threads },
+    () => new Worker(source, { eval: true, workerData: Math.ceil(bytes / threads) }),
+  )
+  const ready = Promise.all(workers.map(answer))
+  return {
+    read: async () => {
+      await ready
+      const startMs = performance.now()
+      const answers = workers.map(answer)
+      // The rule is about windows; this is a thread.
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin
+      for (const worker of workers) worker.postMessage(null)
+      await Promise.all(answers)
+      return performance.now() - startMs
+    },
+    dispose: async () => {
+      await Promise.all(workers.map((worker) => worker.terminate()))
+    },
+  }
+}

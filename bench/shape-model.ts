@@ -1,0 +1,77 @@
+// Models of real shapes with seeded weights: speed does not depend on what a model knows.
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { mkdir, open, rename, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { readGpt2Config } from '../src/model/config.ts'
+import { gpt2Weights } from '../src/model/gpt2.ts'
+
+export const shapes = {
+  gpt2: { n_layer: 12, n_head: 12, n_embd: 768 },
+  'gpt2-medium': { n_layer: 24, n_head: 16, n_embd: 1024 },
+} as const
+
+export type ShapeName = keyof typeof shapes
+
+/** Makes the folder where it is not there yet, and answers its path. The same weights every time. */
+export async function shapeModel(name: ShapeName, cacheFolder: string): Promise<string> {
+  const folder = path.join(cacheFolder, name)
+  if (existsSync(path.join(folder, 'model.safetensors'))) return folder
+  await mkdir(folder, { recursive: true })
+  const config = {
+    model_type: 'gpt2',
+    architectures: ['GPT2LMHeadModel'],
+    activation_function: 'gelu_new',
+    n_positions: 1024,
+    vocab_size: 50257,
+    layer_norm_epsilon: 1e-5,
+    bos_token_id: 50256,
+    eos_token_id: 50256,
+    resid_pdrop: 0,
+    embd_pdrop: 0,
+    attn_pdrop: 0,
+    ...shapes[name],
+  }
+  await writeFile(path.join(folder, 'config.json'), JSON.stringify(config, null, 2))
+  await writeWeights(path.join(folder, 'model.safetensors'), gpt2Weights(readGpt2Config(config, 'config.json')))
+  return folder
+}
+
+/** Streams tensor by tensor: a whole checkpoint would not fit into one buffer comfortably. */
+async function writeWeights(file: string, tensors: ReadonlyMap<string, readonly number[]>): Promise<void> {
+  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
+  let end = 0
+  for (const [name, shape] of tensors) {
+    const begin = end
+    end += 4 * shape.reduce((a, b) => a * b, 1)
+    header[`transformer.${name}`] = { dtype: 'F32', shape, data_offsets: [begin, end] }
+  }
+  const text = Buffer.from(JSON.stringify(header))
+  const head = Buffer.concat([Buffer.alloc(8), text, Buffer.alloc((8 - (text.length % 8)) % 8, ' ')])
+  head.writeBigUInt64LE(BigInt(head.length - 8))
+
+  const out = await open(`${file}.partial`, 'w')
+  await out.write(head)
+  for (const [name, shape] of tensors) await out.writeFile(new Uint8Array(seededTensor(name, shape).buffer))
+  await out.sync()
+  await out.close()
+  await rename(`${file}.partial`, file)
+}
+
+/** Deviation 0.02 as in GPT-2's own initialization; scales of layer norms are 1, biases 0. */
+function seededTensor(name: string, shape: readonly number[]): Float32Array {
+  const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
+  if (name.endsWith('.bias')) return data
+  if (/ln_\w\.weight$/.test(name)) return data.fill(1)
+  let state = createHash('sha256').update(name).digest().readUInt32LE(0)
+  // The sum of four uniform numbers has deviation √(4/12), and is near enough to normal for timing.
+  for (let i = 0; i < data.length; i++) {
+    let sum = -2
+    for (let k = 0; k < 4; k++) {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+      sum += state / 2 ** 32
+    }
+    data[i] = 0.02 * Math.sqrt(3) * sum
+  }
+  return data
+}
