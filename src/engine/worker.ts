@@ -40,7 +40,7 @@ async function open(
     )
   }
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
-  const runtime = createOnnxRuntime({ threads: data.threads })
+  const runtime = createOnnxRuntime({ threads: data.threads, packed: true })
   const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
   const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
   const { name, sha256 } = model

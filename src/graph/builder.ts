@@ -95,15 +95,6 @@ export class GraphBuilder {
     return this.#value('crossEntropyGrad', [hidden, table, labels, ct], {})
   }
 
-  /** A node of the same op over other inputs and attributes; shapes are worked out anew. */
-  rebuild<Op extends OpName>({
-    op,
-    inputs,
-    attributes,
-  }: Pick<Node<Op>, 'op' | 'inputs' | 'attributes'>): readonly Value[] {
-    return this.#values(op, inputs, attributes)
-  }
-
   #value<Op extends OpName>(op: Op, inputs: Ops[Op]['inputs'], attributes: Ops[Op]['attributes']): Value {
     return this.#values(op, inputs, attributes)[0] as Value
   }

@@ -7,12 +7,6 @@ import type { CacheLayout, DecodeSession, Past, Program } from '../runtime.ts'
 /** The cache grows by so many positions at a time. */
 const positionsStep = 64
 
-/** The same graph twice: for batches of any shape, and for one new token of one row, which is worth a program of its own. */
-export interface ForwardPrograms {
-  readonly any: Program
-  readonly oneToken: Program
-}
-
 /**
  * One pair of arrays a layer: keys [row, heads, headDim, position], values [row, heads, position, headDim].
  * Positions at and beyond a row's length hold anything finite; the graph masks them.
@@ -21,13 +15,13 @@ export class OnnxDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
   readonly lengths: Int32Array
-  readonly #programs: ForwardPrograms
+  readonly #program: Program
   #capacity: number
   #keys: Float32Array[]
   #values: Float32Array[]
 
-  constructor(programs: ForwardPrograms, forward: Graph, layout: CacheLayout) {
-    this.#programs = programs
+  constructor(program: Program, forward: Graph, layout: CacheLayout) {
+    this.#program = program
     this.layout = layout
     this.vocabulary = forward.outputs['logits']?.shape[1] as number
     this.lengths = new Int32Array(layout.rowsMax)
@@ -67,7 +61,7 @@ export class OnnxDecodeSession implements DecodeSession {
     })
     const last = Int32Array.from(tokens, (row, b) => b * width + row.length - 1)
 
-    const outputs = await this.#programs[batch * width === 1 ? 'oneToken' : 'any'].run({
+    const outputs = await this.#program.run({
       ...this.#cacheFeeds(start, batch),
       tokens: int32(ids, [batch, width]),
       positions: int32(positions, [batch, width]),
@@ -96,7 +90,7 @@ export class OnnxDecodeSession implements DecodeSession {
   }
 
   async dispose(): Promise<void> {
-    await Promise.all([this.#programs.any.dispose(), this.#programs.oneToken.dispose()])
+    await this.#program.dispose()
     this.#keys = []
     this.#values = []
   }

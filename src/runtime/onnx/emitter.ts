@@ -97,14 +97,12 @@ export class Emitter {
   float(value: number): string {
     return this.#initializer({ name: `f${value}`, dims: [], dataType: elementTypes.float32, floatData: [value] })
   }
-  /** A frozen weight where it lies on disk, seen in the shape `as`, cast to float32 where it is narrower. */
-  weight(name: string, shape: Shape, as: readonly number[] = shape as number[]): string {
+  /** A frozen weight where it lies on disk, cast to float32 where it is narrower. */
+  weight(name: string, shape: Shape): string {
     const weight = this.#weights.tensors.get(name)
     assert.ok(weight !== undefined, `no weight is named ${name}`)
     assert.deepEqual(weight.shape, shape, `weight ${name} is [${weight.shape}], the graph says [${shape}]`)
-    const stored = this.#initializer(
-      externalTensor(as === shape ? weight : { ...weight, name: `${name}[${as}]`, shape: as }),
-    )
+    const stored = this.#initializer(externalTensor(weight))
     return weight.dtype === 'float32'
       ? stored
       : this.emit('Cast', [stored], { attributes: { to: elementTypes.float32 } })

@@ -33,8 +33,10 @@ export function lowerAttentionGrad(e: Emitter, node: Node<'attentionGrad'>): voi
   const dOut = splitHeads(e, ct, heads)
 
   // ds = a·(da − Σ a·da), the derivative of softmax.
-  const parts = [product(e, dOut, e.full(pastValue), { transB: 1 }), product(e, dOut, h.value, { transB: 1 })]
-  const dWeights = e.emit('Concat', parts, { attributes: { axis: 3 } })
+  const dWeights = sideBySide(e, [
+    product(e, dOut, e.full(pastValue), { transB: 1 }),
+    product(e, dOut, h.value, { transB: 1 }),
+  ])
   const weighed = e.emit('Mul', [h.weights, dWeights])
   const total = e.emit('ReduceSum', [weighed, e.integers([-1])])
   const dScores = e.emit('Sub', [weighed, e.emit('Mul', [h.weights, total])])
@@ -61,11 +63,9 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   const [q, k, v, pastKey, , pastLengths] = inputs
   const [query, key, value] = [splitHeads(e, q, heads), splitHeads(e, k, heads), splitHeads(e, v, heads)]
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const past = e.emit('Add', [product(e, query, e.full(pastKey), { scale }), pastBias(e, pastKey, pastLengths)])
-  const fresh = e.emit('Add', [product(e, query, key, { transB: 1, scale }), causalBias(e, q)])
-  const weights = e.emit('Softmax', [e.emit('Concat', [past, fresh], { attributes: { axis: 3 } })], {
-    attributes: { axis: -1 },
-  })
+  const parts = [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })]
+  const scores = e.emit('Add', [sideBySide(e, parts), bias(e, q, pastKey, pastLengths)])
+  const weights = e.emit('Softmax', [scores], { attributes: { axis: -1 } })
   const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
   const [pastWeights, newWeights] = e.emitMany('Split', [weights, sizes], 2, { attributes: { axis: 3 } }) as [
     string,
@@ -109,6 +109,19 @@ function overBatch(e: Emitter, name: string, past: Value): string {
 function countTo(e: Emitter, dim: string | number): string {
   const end = typeof dim === 'number' ? e.integer(dim) : e.emit('Squeeze', [e.dimension(dim), e.integers([0])])
   return e.emit('Range', [e.integer(0), end, e.integer(1)])
+}
+
+/** Past and new positions along the last axis. */
+function sideBySide(e: Emitter, parts: readonly string[]): string {
+  return e.emit('Concat', parts, { attributes: { axis: 3 } })
+}
+
+/** [batch or 1, 1, query, past + query]: 0 where a query sees a position. Made once for all layers. */
+function bias(e: Emitter, query: Value, pastKey: Value, pastLengths: Value): string {
+  const [rows, queries] = [pastLengths.shape[0]!, query.shape[1]!]
+  const past = e.emit('Expand', [pastBias(e, pastKey, pastLengths), e.shape([1, 1, queries, 1])])
+  const fresh = e.emit('Expand', [causalBias(e, query), e.shape([rows, 1, 1, 1])])
+  return sideBySide(e, [past, fresh])
 }
 
 /** [batch, 1, 1, past]: 0 where the position is below the row's length. */

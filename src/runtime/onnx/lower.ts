@@ -19,7 +19,6 @@ export function lower(graph: Graph, weights: Weights): Uint8Array {
 const outputOf = (node: { readonly outputs: readonly Value[] }): Value => node.outputs[0] as Value
 const isLast = (value: Value, axis: number): boolean => axis === value.shape.length - 1
 const isScalar = (value: Value): boolean => value.shape.length === 0
-const isOneRow = (value: Value): boolean => value.shape.length > 1 && value.shape.slice(0, -1).every((dim) => dim === 1)
 const sameRows = (x: Value, y: Value): boolean =>
   x.shape.length === y.shape.length && x.shape.every((dim, i) => dim === y.shape[i])
 
@@ -50,8 +49,6 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   linear: (e, node) => {
     const [x, w, b] = node.inputs
     const { transposed } = node.attributes
-    if (isOneRow(x) && w.node.op === 'weight' && !transposed)
-      return e.setFlat(outputOf(node), oneRowProduct(e, x, w.node, b))
     const inputs = [e.flat(x), e.full(w), ...(b === undefined ? [] : [e.full(b)])]
     e.setFlat(outputOf(node), e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } }))
   },
@@ -60,8 +57,13 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     e.setFlat(outputOf(node), e.emit('Gemm', [e.flat(x), e.flat(y)], { attributes: { transA: 1 } }))
   },
 
-  reshape: (e, node) =>
-    e.setFull(outputOf(node), e.emit('Reshape', [e.full(node.inputs[0]), e.shape(node.attributes.shape)])),
+  reshape: (e, node) => {
+    const [x] = node.inputs
+    const { shape } = node.attributes
+    // The same rows in another arrangement: nothing to do until somebody asks for the full shape.
+    if (x.shape.length > 1 && shape.length > 1 && shape.at(-1) === x.shape.at(-1)) e.setFlat(outputOf(node), e.flat(x))
+    else e.setFull(outputOf(node), e.emit('Reshape', [e.full(x), e.shape(shape)]))
+  },
   transpose: (e, node) => {
     const attributes = { perm: node.attributes.permutation }
     e.setFull(outputOf(node), e.emit('Transpose', [e.full(node.inputs[0])], { attributes }))
@@ -76,16 +78,15 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
       flat ? e.setFlat(output, names[i] as string) : e.setFull(output, names[i] as string),
     )
   },
+  // Along the first axis rows follow each other, along the last one they grow: both leave them flat.
   concat: (e, node) => {
     const { axis } = node.attributes
-    const flat = isLast(node.inputs[0] as Value, axis) && outputOf(node).shape.length > 1
-    const name = e.emit(
-      'Concat',
-      node.inputs.map((x) => (flat ? e.flat(x) : e.full(x))),
-      { attributes: { axis: flat ? 1 : axis } },
-    )
-    if (flat) e.setFlat(outputOf(node), name)
-    else e.setFull(outputOf(node), name)
+    const output = outputOf(node)
+    const flat = output.shape.length > 1 && (axis === 0 || isLast(output, axis))
+    const inputs = node.inputs.map((x) => (flat ? e.flat(x) : e.full(x)))
+    const name = e.emit('Concat', inputs, { attributes: { axis: flat && axis > 0 ? 1 : axis } })
+    if (flat) e.setFlat(output, name)
+    else e.setFull(output, name)
   },
   // ReduceSum keeps the rank; the reshape drops the axes that broadcasting had added in front.
   sumTo: (e, node) => {
@@ -164,19 +165,6 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     const column = e.emit('Reshape', [e.full(ct), e.integers([-1, 1])])
     e.setFlat(outputOf(node), e.emit('Mul', [e.emit('Sub', [mixed, own]), column]))
   },
-}
-
-/**
- * A row times a matrix is bound by reading the matrix. Cut along the inner axis, each thread reads a part of it that
- * lies in one piece: measured at 22 to 27 GB/s where one product over all columns got 11 to 21.
- */
-function oneRowProduct(e: Emitter, x: Value, w: Node<'weight'>, b: Value | undefined): string {
-  const [inner, outer] = w.attributes.shape as [number, number]
-  const parts = [8, 4, 2, 1].find((count) => inner % count === 0) as number
-  const cut = e.emit('Reshape', [e.flat(x), e.integers([parts, 1, inner / parts])])
-  const products = e.emit('MatMul', [cut, e.weight(w.attributes.name, [inner, outer], [parts, inner / parts, outer])])
-  const sum = e.emit('ReduceSum', [products, e.integers([0])], { attributes: { keepdims: 0 } })
-  return b === undefined ? sum : e.emit('Add', [sum, e.full(b)])
 }
 
 function lowerUnary(e: Emitter, node: Node<'tanh'> | Node<'gelu'>, emit: (x: string) => string): void {

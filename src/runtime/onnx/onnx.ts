@@ -1,9 +1,7 @@
 // The onnx runtime: graphs lowered to ONNX and run by onnxruntime-node on the CPU.
 import assert from 'node:assert/strict'
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node'
-import { GraphBuilder } from '../../graph/builder.ts'
 import type { Graph } from '../../graph/graph.ts'
-import { specialize } from '../../graph/specialize.ts'
 import type { Tensor } from '../../tensor/tensor.ts'
 import type { CacheLayout, DecodeSession, Feeds, Program, Runtime } from '../runtime.ts'
 import type { Weights } from '../../tensor/weights.ts'
@@ -13,24 +11,19 @@ import { lower } from './lower.ts'
 export interface OnnxOptions {
   /** Threads inside one operator. */
   readonly threads: number
-  /** Whether idle threads wait by spinning: faster between small operators, at the price of a busy processor. */
-  readonly spinning?: boolean
+  /**
+   * Whether a decode session holds a copy of the weights in the order in which products read them: a step of one row takes
+   * three quarters of the time, of eight rows half, and the process that much memory. Elsewhere weights stay memory-mapped.
+   */
+  readonly packed?: boolean
 }
 
-export function createOnnxRuntime(options: OnnxOptions): Runtime {
-  const compile = (graph: Graph, weights: Weights): Promise<Program> => OnnxProgram.compile(graph, weights, options)
+export function createOnnxRuntime({ threads, packed = false }: OnnxOptions): Runtime {
   return {
     name: 'onnx',
-    compile,
+    compile: (graph, weights) => OnnxProgram.compile(graph, weights, threads, false),
     openSession: async (forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession> =>
-      new OnnxDecodeSession(
-        {
-          any: await compile(forward, weights),
-          oneToken: await compile(specialize(new GraphBuilder(), forward, { B: 1, T: 1, R: 1 }), weights),
-        },
-        forward,
-        layout,
-      ),
+      new OnnxDecodeSession(await OnnxProgram.compile(forward, weights, threads, packed), forward, layout),
   }
 }
 
@@ -41,11 +34,7 @@ class OnnxProgram implements Program {
     this.#session = session
   }
 
-  static async compile(
-    graph: Graph,
-    weights: Weights,
-    { threads, spinning = true }: OnnxOptions,
-  ): Promise<OnnxProgram> {
+  static async compile(graph: Graph, weights: Weights, threads: number, packed: boolean): Promise<OnnxProgram> {
     const session = await InferenceSession.create(lower(graph, weights), {
       executionProviders: ['cpu'],
       intraOpNumThreads: threads,
@@ -55,10 +44,9 @@ class OnnxProgram implements Program {
       logSeverityLevel: 3,
       extra: {
         session: {
-          // Weights are found beside model.safetensors and stay memory-mapped: one copy for all processes.
+          // Weights are found beside model.safetensors and, unless packed, stay memory-mapped: one copy for all processes.
           model_external_initializers_file_folder_path: weights.folder,
-          disable_prepacking: '1',
-          intra_op: { allow_spinning: spinning ? '1' : '0' },
+          disable_prepacking: packed ? '0' : '1',
         },
       },
     })
