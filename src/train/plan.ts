@@ -21,7 +21,7 @@ const reparametrizationDefault = 512
 /** The paper's rate, 5e-5, belongs to GPT-2 medium and large; narrower models take and want larger ones. */
 function chosenRate(width: number, reparametrization: number): number {
   const scale = Math.min(1024 / width, 8)
-  return reparametrization > 0 ? 1e-3 * scale ** 0.5 : 1e-2 * scale ** 0.5
+  return (reparametrization > 0 ? 1e-3 : 2.5e-2) * scale ** 0.5
 }
 
 export function planTraining(
