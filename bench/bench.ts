@@ -7,14 +7,16 @@ import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
-import { describeMachine, median } from './machine.ts'
+import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
+import { writeReport, type Measured } from './report.ts'
 import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 
-const usage = `npm run bench -- [service] [options]
+const usage = `npm run bench -- [service | report] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
+  report                     everything, PEFT included, into docs/benchmarks.md
   --shape gpt2|gpt2-medium   seeded weights of that shape, made once
   --model DIR                a model folder (default: the model that comes with the project)
   --rows N                   rows that decode side by side, each with its own prefix (default 8)
@@ -44,21 +46,42 @@ const { values, positionals } = parseArgs({
 
 async function run(): Promise<void> {
   const [rows, rounds, threads] = [count('rows'), count('rounds'), count('threads')]
-  const cache = path.join(tmpdir(), 'preamble-bench')
-  const folder = values.shape === undefined ? values.model : await shapeModel(shapeName(values.shape), cache)
+  const machine = describeMachine()
+  const [what, ...rest] = positionals
+  if (rest.length > 0 || !['service', 'report', undefined].includes(what))
+    throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
+  const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
+  if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
+  else if (what === 'report') {
+    const models = [
+      await measure(folder, null, { rows, threads, rounds }),
+      await measure(await shapeFolder('gpt2'), 'peft', { rows, threads, rounds }),
+    ]
+    const written = await writeReport({
+      machine,
+      threads,
+      models,
+      service: { ...(await measureService(folder, threads)) },
+    })
+    process.stdout.write(`wrote ${written}\n`)
+  } else print({ ...(await measure(folder, values.against ?? null, { rows, threads, rounds })), ...machine, threads })
+}
+
+interface Settings {
+  readonly rows: number
+  readonly threads: number
+  readonly rounds: number
+}
+
+async function measure(folder: string, against: string | null, settings: Settings): Promise<Measured> {
+  const { rows, threads, rounds } = settings
   const model = await openModel(folder)
-  const report: Record<string, unknown> = { ...describeMachine(), model: model.name, threads }
-  if (positionals[0] === 'service') report['service'] = await measureService(folder, threads)
-  else if (positionals.length > 0) throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
-  else {
-    const runtime = createOnnxRuntime({ threads })
-    report['training'] = await measureTraining(runtime, model, { folder, threads, rounds })
-    report['decoding'] = []
-    for (const each of new Set([1, rows])) {
-      ;(report['decoding'] as unknown[]).push(await measureDecoding(runtime, model, { rows: each, threads, rounds }))
-    }
-  }
-  print(report)
+  const runtime = createOnnxRuntime({ threads, packed: true })
+  const training = await measureTraining(runtime, model, { folder, threads, rounds }, against)
+  const decoding = []
+  for (const each of new Set([1, rows]))
+    decoding.push(await measureDecoding(runtime, model, { rows: each, threads, rounds }))
+  return { model: model.name, training, decoding }
 }
 
 interface TrainingRounds {
@@ -71,10 +94,11 @@ async function measureTraining(
   runtime: Runtime,
   model: Model,
   { folder, threads, rounds }: TrainingRounds,
-): Promise<Record<string, unknown>> {
+  against: string | null,
+): Promise<Figures> {
   const training = await openTrainingBench(runtime, model, canonicalTraining)
   const report =
-    values.against === 'peft'
+    against === 'peft'
       ? await comparePeft(training, { folder, python: values.python, threads, rounds })
       : summarize('step', await sample(() => training.step(), rounds, 1))
   await training.dispose()
@@ -82,17 +106,20 @@ async function measureTraining(
 }
 
 /** Decode steps of one round, and as many reads. */
-const tokensPerRound = 16
+const tokensPerRound = 32
 
 async function measureDecoding(
   runtime: Runtime,
   model: Model,
   { rows, threads, rounds }: { rows: number; threads: number; rounds: number },
-): Promise<Record<string, unknown>> {
+): Promise<Figures> {
   const bench = await openDecodingBench(runtime, model, { rows, promptLength: 32, prefixLength: 10 })
   const plain = openPlainRead(weightBytes(model), threads)
+  const single = openPlainRead(weightBytes(model), 1)
+  await Promise.all([plain.read(), single.read()])
   const stepsMs: number[] = []
   const readsMs: number[] = []
+  const singleMs: number[] = []
   const ratios: number[] = []
   for (let round = 0; round < rounds; round++) {
     await bench.prefill()
@@ -104,14 +131,16 @@ async function measureDecoding(
     const reads = await sample(() => plain.read(), tokensPerRound, 1)
     stepsMs.push(...steps)
     readsMs.push(...reads)
+    singleMs.push(...(await sample(() => single.read(), tokensPerRound, 1)))
     ratios.push(median(steps) / median(reads))
   }
-  await Promise.all([bench.dispose(), plain.dispose()])
+  await Promise.all([bench.dispose(), plain.dispose(), single.dispose()])
   return {
     rows,
     ...summarize('step', stepsMs),
     tokensPerSecond: (1000 * rows) / median(stepsMs),
     plainReadMs: median(readsMs),
+    plainReadOneThreadMs: median(singleMs),
     timesPlainReadMedian: median(ratios),
     timesPlainReadMin: Math.min(...ratios),
     timesPlainReadMax: Math.max(...ratios),
@@ -161,8 +190,8 @@ function count(name: 'rows' | 'rounds' | 'threads'): number {
   return value
 }
 
-function shapeName(name: string): ShapeName {
-  if (name in shapes) return name as ShapeName
+async function shapeFolder(name: string): Promise<string> {
+  if (name in shapes) return shapeModel(name as ShapeName, path.join(tmpdir(), 'preamble-bench'))
   throw new Error(`--shape is ${name}, known are ${Object.keys(shapes).join(' and ')}\n${usage}`)
 }
 

@@ -3,6 +3,9 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 
+/** What was measured, by name; names end in their unit. */
+export type Figures = Readonly<Record<string, number | string>>
+
 export interface Machine {
   readonly cpu: string
   readonly processors: number

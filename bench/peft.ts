@@ -1,7 +1,7 @@
 // Trains in turn with PEFT, round by round, so that both meet the same weather on the machine.
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { median } from './machine.ts'
+import { median, type Figures } from './machine.ts'
 import type { TrainingBench } from './train.ts'
 
 export interface PeftOptions {
@@ -18,7 +18,7 @@ const stepsPerRound = 2
 export async function comparePeft(
   bench: TrainingBench,
   { folder, python, threads, rounds }: PeftOptions,
-): Promise<Record<string, unknown>> {
+): Promise<Figures> {
   const child = spawn(
     python,
     ['bench/python/peft_train.py', '--model', folder, '--threads', String(threads), '--serve'],
@@ -55,6 +55,10 @@ export async function comparePeft(
     timesFasterMin: Math.min(...ratios),
     timesFasterMax: Math.max(...ratios),
     peakMemoryMiB: process.resourceUsage().maxRSS / 1024,
-    ...Object.fromEntries(Object.entries(ready).filter(([, value]) => typeof value === 'string')),
+    ...versionsOf(ready),
   }
+}
+
+function versionsOf(ready: Readonly<Record<string, unknown>>): Figures {
+  return Object.fromEntries(['torch', 'transformers', 'peft'].map((name) => [name, String(ready[name])]))
 }

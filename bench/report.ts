@@ -1,0 +1,70 @@
+// Writes docs/benchmarks.md from the figures of one run.
+import { writeFile } from 'node:fs/promises'
+import type { Figures, Machine } from './machine.ts'
+
+export interface Measured {
+  readonly model: string
+  readonly training: Figures
+  readonly decoding: readonly Figures[]
+}
+
+export interface FullReport {
+  readonly machine: Machine
+  readonly threads: number
+  readonly models: readonly Measured[]
+  readonly service: Figures
+}
+
+const file = 'docs/benchmarks.md'
+/** Headings say the unit, so cells need three digits and no more. */
+const show = (value: number | string | undefined): string =>
+  typeof value === 'number' ? String(Number(value.toPrecision(3))) : (value ?? '–')
+
+function table(columns: Readonly<Record<string, string>>, rows: readonly Figures[]): string {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
+  const keys = Object.keys(columns)
+  return [
+    line(Object.values(columns)),
+    line(keys.map(() => '---')),
+    ...rows.map((row) => line(keys.map((key) => show(row[key])))),
+  ].join('\n')
+}
+
+export async function writeReport({ machine, threads, models, service }: FullReport): Promise<string> {
+  const training = models.map(({ model, training }) => ({ model, ...training }))
+  const decoding = models.flatMap(({ model, decoding }) => decoding.map((each) => ({ model, ...each })))
+  const peft = training.find((row) => 'peft' in row) as Figures | undefined
+  const versions =
+    peft === undefined
+      ? ''
+      : ` PyTorch ${show(peft['torch'])}, transformers ${show(peft['transformers'])}, PEFT ${show(peft['peft'])}.`
+  const text = `# Benchmarks
+
+Written by \`npm run bench -- report\`. Figures are medians of one run; a ratio compares two things measured in turn in that run, which is what holds
+when a machine's speed drifts. Models named after a shape have seeded weights of that shape.
+
+Taken on ${machine.cpu}, ${machine.processors} processors, ${threads} threads; Node ${machine.node}, onnxruntime-node ${machine.onnxruntime}, commit ${machine.commit}.${versions}
+
+## Training
+
+One optimizer step (forward, backward, clipping, AdamW) in float32: 10 rows of 64 tokens, 32 of them targets, a direct prefix of 10. PEFT does the same work
+with PyTorch, in turn with ours.
+
+${table({ model: 'model', stepMsMedian: 'step, ms', stepsPerSecond: 'steps/s', peftMsMedian: 'PEFT step, ms', timesFasterMedian: 'times faster', timesFasterMin: 'worst round', timesFasterMax: 'best round', peakMemoryMiB: 'peak memory, MiB' }, training)}
+
+## Decoding
+
+One token for every row, each row with its own prefix of 10 and a prompt of 32 tokens, float32. Beside it, a plain read of as many bytes as
+the weights have, by as many threads and by one.
+
+${table({ model: 'model', rows: 'rows', stepMsMedian: 'step, ms', tokensPerSecond: 'tokens/s', plainReadMs: 'plain read, ms', plainReadOneThreadMs: 'by one thread, ms', timesPlainReadMedian: 'times the read', timesPlainReadMin: 'best round', timesPlainReadMax: 'worst round' }, decoding)}
+
+## The service while it trains
+
+The default model, a training with all cores in the child process, ${show(service['steps'])} steps meanwhile. Milliseconds.
+
+${table({ healthMsP50: '/healthz p50', healthMsP99: '/healthz p99', healthMsMax: '/healthz max', generateMsP50: '/generate 32 tokens p50', generateMsMax: '/generate max' }, [service])}
+`
+  await writeFile(file, text)
+  return file
+}
