@@ -160,6 +160,16 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
       integers: { lengths: [2, 5] },
       dims: { B: 2, T: 1, P: 5 },
     },
+    {
+      name: 'of queries, keys and values cut from one projection',
+      build: (g) => {
+        const [q, k, v] = g.split(rows(g, 'qkv', 12), 2, [4, 4, 4]) as [Value, Value, Value]
+        const past = [g.input('pastKey', [1, 2, 2, 3]), g.input('pastValue', [1, 2, 3, 2])] as const
+        return g.attention([q, k, v, ...past, g.input('lengths', [1], 'int32')], 2)
+      },
+      integers: { lengths: [3] },
+      dims: BT,
+    },
   ],
   attentionGrad: [
     {

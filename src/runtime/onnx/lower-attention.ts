@@ -61,7 +61,8 @@ export function lowerAttentionGrad(e: Emitter, node: Node<'attentionGrad'>): voi
 
 function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number): Heads {
   const [q, k, v, pastKey, , pastLengths] = inputs
-  const [query, key, value] = [splitHeads(e, q, heads), splitHeads(e, k, heads), splitHeads(e, v, heads)]
+  const [query, key, value] = (splitTogether(e, q, k, v, heads) ??
+    [q, k, v].map((each) => splitHeads(e, each, heads))) as [string, string, string]
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
   const parts = [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })]
   const scores = e.emit('Add', [sideBySide(e, parts), bias(e, q, pastKey, pastLengths)])
@@ -92,6 +93,18 @@ function splitHeads(e: Emitter, value: Value, heads: number): string {
   const [batch, queries, width] = value.shape as [string, string, number]
   const shape = e.shape([batch, queries, heads, width / heads])
   return e.emit('Transpose', [e.emit('Reshape', [e.flat(value), shape])], { attributes: { perm: [0, 2, 1, 3] } })
+}
+
+/** Query, key and value cut from one projection, as GPT-2 has them, are turned together: one transposition for three. */
+function splitTogether(e: Emitter, q: Value, k: Value, v: Value, heads: number): readonly string[] | null {
+  const { node } = q
+  const isOneCut = node.op === 'split' && [q, k, v].every((each, i) => each.node === node && each.index === i)
+  if (!isOneCut || node.outputs.length !== 3) return null
+  const [batch, queries, width] = q.shape as [string, string, number]
+  const shape = e.shape([batch, queries, 3 * heads, width / heads])
+  const apart = e.emit('Reshape', [e.flat(node.inputs[0]), shape])
+  const turned = e.emit('Transpose', [apart], { attributes: { perm: [0, 2, 1, 3] } })
+  return e.emitMany('Split', [turned, e.integers([heads, heads, heads])], 3, { attributes: { axis: 1 } })
 }
 
 /** [batch, heads, query, headDim] → rows of heads·headDim */
