@@ -74,27 +74,22 @@ interface Settings {
 }
 
 async function measure(folder: string, against: string | null, settings: Settings): Promise<Measured> {
-  const { rows, threads, rounds } = settings
+  const { rows, threads } = settings
   const model = await openModel(folder)
   const runtime = createOnnxRuntime({ threads, packed: true })
-  const training = await measureTraining(runtime, model, { folder, threads, rounds }, against)
+  const training = await measureTraining(runtime, model, folder, against, settings)
   const decoding = []
   for (const each of new Set([1, rows]))
-    decoding.push(await measureDecoding(runtime, model, { rows: each, threads, rounds }))
+    decoding.push(await measureDecoding(runtime, model, { ...settings, rows: each }))
   return { model: model.name, training, decoding }
-}
-
-interface TrainingRounds {
-  readonly folder: string
-  readonly threads: number
-  readonly rounds: number
 }
 
 async function measureTraining(
   runtime: Runtime,
   model: Model,
-  { folder, threads, rounds }: TrainingRounds,
+  folder: string,
   against: string | null,
+  { threads, rounds }: Settings,
 ): Promise<Figures> {
   const training = await openTrainingBench(runtime, model, canonicalTraining)
   const report =
@@ -108,11 +103,7 @@ async function measureTraining(
 /** Decode steps of one round, and as many reads. */
 const tokensPerRound = 32
 
-async function measureDecoding(
-  runtime: Runtime,
-  model: Model,
-  { rows, threads, rounds }: { rows: number; threads: number; rounds: number },
-): Promise<Figures> {
+async function measureDecoding(runtime: Runtime, model: Model, { rows, threads, rounds }: Settings): Promise<Figures> {
   const bench = await openDecodingBench(runtime, model, { rows, promptLength: 32, prefixLength: 10 })
   const plain = openPlainRead(weightBytes(model), threads)
   const single = openPlainRead(weightBytes(model), 1)

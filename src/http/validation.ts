@@ -1,6 +1,7 @@
 // What is wrong with a request, as a list: where, what was expected, and what came.
 import type { FastifySchemaValidationError } from 'fastify'
 import { ServiceError } from '../errors/errors.ts'
+import { countMarks, inputMark } from '../prefix/template.ts'
 
 export interface FieldError {
   /** JSON pointer (RFC 6901) into the body, or `?name` for the query and `{name}` for the path. */
@@ -82,6 +83,13 @@ function pointerOf(context: string, path: string, name?: string): string {
   const pointer = path + last
   if (context === 'querystring') return `?${pointer.slice(1)}`
   return context === 'params' ? `{${pointer.slice(1)}}` : pointer
+}
+
+/** null: the template is good. */
+export function templateError(template: string): FieldError | null {
+  const places = countMarks(template)
+  if (places === 1) return null
+  return { pointer: '/template', expected: `${inputMark} once`, received: `${places} times in ${show(template)}` }
 }
 
 /** A value, short enough to be read in a message. */

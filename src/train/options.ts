@@ -34,7 +34,7 @@ export interface TrainingProgress {
   /** Steps done. */
   readonly step: number
   readonly steps: number
-  /** Mean loss per target token in nats since the last report, whatever `lossReduction` is. */
+  /** Mean loss per target token of this step's batch in nats, whatever `lossReduction` is. */
   readonly loss: number
   /** Mean held-out loss per target token in nats, at the last time it was measured. */
   readonly validationLoss: number | null

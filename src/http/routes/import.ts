@@ -7,11 +7,10 @@ import { ServiceError } from '../../errors/errors.ts'
 import { checkPrefixFits, decodePrefix } from '../../prefix/artifact.ts'
 import type { Prefix } from '../../prefix/prefix.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
-import { countMarks } from '../../prefix/template.ts'
 import type { HttpParts } from '../parts.ts'
 import { PrefixSchema, templateLengthMax } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
-import { invalidFields, show } from '../validation.ts'
+import { invalidFields, show, templateError } from '../validation.ts'
 import { toAnswer } from './prefixes.ts'
 
 const File = Type.Unsafe<Buffer>({ type: 'string', contentMediaType: 'application/octet-stream' })
@@ -102,12 +101,8 @@ async function readForm(request: FastifyRequest, artifactBytesMax: number): Prom
     ])
   }
   const template = fields.get('template') ?? null
-  const places = template === null ? 1 : countMarks(template)
-  if (places !== 1) {
-    throw invalidFields([
-      { pointer: '/template', expected: '{input} once', received: `${places} times in ${show(template)}` },
-    ])
-  }
+  const badTemplate = template === null ? null : templateError(template)
+  if (badTemplate !== null) throw invalidFields([badTemplate])
   return { artifact, name: fields.get('name') ?? null, template }
 }
 

@@ -4,11 +4,10 @@ import { ServiceError } from '../../errors/errors.ts'
 import { createJobId } from '../../jobs/job.ts'
 import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
-import { countMarks } from '../../prefix/template.ts'
 import type { HttpParts } from '../parts.ts'
 import { Accepted, TrainBody } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
-import { type FieldError, invalidFields, show } from '../validation.ts'
+import { type FieldError, invalidFields, templateError } from '../validation.ts'
 
 export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
   return async (app) => {
@@ -78,10 +77,8 @@ function checkFields({ examples, dataset, template, training }: TrainBody, posit
     const received = examples === undefined ? 'neither' : 'both'
     errors.push({ pointer: '', expected: 'either examples or dataset', received })
   }
-  const places = countMarks(template)
-  if (places !== 1) {
-    errors.push({ pointer: '/template', expected: '{input} once', received: `${places} times in ${show(template)}` })
-  }
+  const badTemplate = templateError(template)
+  if (badTemplate !== null) errors.push(badTemplate)
   if (training.prefixLength >= positionsMax) {
     const expected = `less than the ${positionsMax} positions of the model`
     errors.push({ pointer: '/training/prefixLength', expected, received: String(training.prefixLength) })

@@ -10,7 +10,7 @@ const Time = Type.String({ description: 'ISO 8601, UTC.', examples: ['2026-11-24
 const Progress = Type.Object({
   step: Type.Integer({ description: 'Steps done.' }),
   steps: Type.Integer(),
-  loss: Type.Number({ description: 'Per target token since the last report, in nats.' }),
+  loss: Type.Number({ description: "Per target token of this step's batch, in nats." }),
   validationLoss: Nullable(Type.Number()),
   tokensPerSecond: Type.Number(),
   examplesPerSecond: Type.Number(),
