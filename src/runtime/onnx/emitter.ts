@@ -20,6 +20,8 @@ export type Attribute = number | readonly number[] | string | { readonly float: 
 export interface EmitOptions {
   readonly attributes?: Readonly<Record<string, Attribute>>
   readonly domain?: 'com.microsoft'
+  /** Outputs that nobody wants. */
+  readonly skipped?: readonly number[]
 }
 
 /**
@@ -38,6 +40,7 @@ export class Emitter {
   readonly #full = new Map<Value, string>()
   readonly #flat = new Map<Value, string>()
   readonly #uses = new Map<Value, Set<OpName>>()
+  readonly #deferred = new Map<Value, () => string>()
 
   constructor(graph: Graph, weights: Weights) {
     this.#graph = graph
@@ -60,14 +63,13 @@ export class Emitter {
     opType: string,
     inputs: readonly string[],
     outputs: number,
-    { attributes = {}, domain }: EmitOptions = {},
+    { attributes = {}, domain, skipped = [] }: EmitOptions = {},
   ): readonly string[] {
     const key = JSON.stringify([opType, inputs, outputs, attributes])
     const earlier = this.#made.get(key)
     if (earlier !== undefined) return earlier
-    const names = Array.from(
-      { length: outputs },
-      (_, i) => `${opType}_${this.#nodes.length}${outputs > 1 ? `.${i}` : ''}`,
+    const names = Array.from({ length: outputs }, (_, i) =>
+      skipped.includes(i) ? '' : `${opType}_${this.#nodes.length}${outputs > 1 ? `.${i}` : ''}`,
     )
     this.#nodes.push({
       opType,
@@ -126,6 +128,19 @@ export class Emitter {
     return assert.fail(`dimension ${name} is bound by no input`)
   }
 
+  /** Leaves a row-wise value to whoever wants it first: `takeDeferred` may make it as a part of something larger. */
+  deferFlat(value: Value, emit: () => string): void {
+    this.#deferred.set(value, emit)
+  }
+  /** Whether `value` is still to be made; the caller then makes it. */
+  takeDeferred(value: Value): boolean {
+    return this.#deferred.delete(value)
+  }
+  #settle(value: Value): void {
+    const emit = this.#deferred.get(value)
+    if (emit !== undefined && this.takeDeferred(value)) this.setFlat(value, emit())
+  }
+
   setFull(value: Value, name: string): void {
     this.#full.set(value, name)
     if (value.shape.length === 2) this.#flat.set(value, name)
@@ -135,12 +150,14 @@ export class Emitter {
     if (value.shape.length === 2) this.#full.set(value, name)
   }
   full(value: Value): string {
+    this.#settle(value)
     const name =
       this.#full.get(value) ?? this.emit('Reshape', [this.#flat.get(value) as string, this.shape(value.shape)])
     this.#full.set(value, name)
     return name
   }
   flat(value: Value): string {
+    this.#settle(value)
     const name =
       this.#flat.get(value) ??
       this.emit('Reshape', [this.#full.get(value) as string, this.integers([-1, value.shape.at(-1) as number])])
