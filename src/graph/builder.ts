@@ -61,6 +61,13 @@ export class GraphBuilder {
     return this.#value('broadcastTo', [x], { shape })
   }
 
+  joinRows(inputs: readonly Value[], rows: string): Value {
+    return this.#value('joinRows', inputs, { rows })
+  }
+  splitRows(x: Value, shapes: readonly Shape[]): readonly Value[] {
+    return this.#values('splitRows', [x], { shapes })
+  }
+
   gather(x: Value, indices: Value): Value {
     return this.#value('gather', [x, indices], {})
   }

@@ -1,6 +1,7 @@
 // Programs as data: a graph is what its named outputs need, and nothing else.
 import assert from 'node:assert/strict'
 import type { AnyNode, Node, Value } from './ops.ts'
+import type { Shape } from './shape.ts'
 
 export interface Graph {
   readonly outputs: Readonly<Record<string, Value>>
@@ -34,4 +35,24 @@ export function topologicalOrder(outputs: readonly Value[]): AnyNode[] {
 
 export function inputsOf(graph: Graph): readonly Node<'input'>[] {
   return graph.nodes.filter((node) => node.op === 'input')
+}
+
+/** Dimensions that no input binds: rows joined, by name, with the shapes whose extents multiplied add up to each. */
+export function joinedRows(graph: Graph): ReadonlyMap<string, readonly Shape[]> {
+  const joined = new Map<string, readonly Shape[]>()
+  const add = (rows: string, parts: readonly Shape[]): void => {
+    joined.set(
+      rows,
+      parts.map((shape) => shape.slice(0, -1)),
+    )
+  }
+  for (const node of graph.nodes) {
+    if (node.op === 'joinRows')
+      add(
+        node.attributes.rows,
+        node.inputs.map((input) => input.shape),
+      )
+    if (node.op === 'splitRows') add(node.inputs[0].shape[0] as string, node.attributes.shapes)
+  }
+  return joined
 }

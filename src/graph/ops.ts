@@ -59,6 +59,11 @@ export interface Ops {
   sumTo: Op<readonly [x: Value], { readonly shape: Shape }>
   broadcastTo: Op<readonly [x: Value], { readonly shape: Shape }>
 
+  /** The rows of several values [..., d] under each other: [rows, d]. `rows` names how many those are together. */
+  joinRows: Op<readonly Value[], { readonly rows: string }>
+  /** x [rows, d] cut into consecutive parts of the given shapes [..., d]. */
+  splitRows: Op<readonly [x: Value], { readonly shapes: readonly Shape[] }>
+
   /** Rows of x [..., d], numbered over all axes but the last, at int32 indices [...]. */
   gather: Op<readonly [x: Value, indices: Value]>
   /** Adds rows [..., d] into zeros of `shape` at int32 indices [...]. */

@@ -85,6 +85,16 @@ export const shapeRules: { readonly [Op in OpName]: ShapeRule<Op> } = {
     return [shape]
   },
 
+  joinRows: (inputs, { rows }) => {
+    const width = lastOf(inputs[0] as Value)
+    for (const input of inputs) assert.equal(lastOf(input), width, `joinRows: [${input.shape}] beside rows of ${width}`)
+    return [[rows, width]]
+  },
+  splitRows: ([x], { shapes }) => {
+    for (const shape of shapes) assert.equal(shape.at(-1), lastOf(x), `splitRows: [${shape}] cut from [${x.shape}]`)
+    return shapes
+  },
+
   gather: ([x, indices]) => {
     assertInt('gather', indices)
     return [[...indices.shape, lastOf(x)]]

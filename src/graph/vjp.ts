@@ -54,6 +54,13 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
   sumTo: (g, { inputs: [x] }, [ct]) => [g.broadcastTo(ct!, x.shape)],
   broadcastTo: (g, { inputs: [x] }, [ct]) => [g.sumTo(ct!, x.shape)],
 
+  joinRows: (g, { inputs }, [ct]) =>
+    g.splitRows(
+      ct!,
+      inputs.map(({ shape }) => shape),
+    ),
+  splitRows: (g, { inputs: [x] }, cts) => [g.joinRows(cts, x.shape[0] as string)],
+
   gather: (g, { inputs: [x, indices] }, [ct]) => [g.scatterAdd(ct!, indices, x.shape), null],
   scatterAdd: (g, { inputs: [, indices] }, [ct]) => [g.gather(ct!, indices), null],
 

@@ -12,16 +12,22 @@ export interface LayerPast {
   readonly value: Value
 }
 
-export interface DecoderInputs {
+/** Sequences of one length over one past. */
+export interface DecoderSegment {
   /** int32 [B, T] */
   readonly tokens: Value
   /** int32 [B, T] */
   readonly positions: Value
-  /** int32 [R]: which of the B·T positions are wanted. */
-  readonly rows: Value
   /** int32 [B or 1]: how much of the past each row sees. */
   readonly pastLengths: Value
   readonly past: readonly LayerPast[]
+}
+
+export interface DecoderInputs {
+  /** One or more, each of a batch and length of its own: they share the weights and nothing else. */
+  readonly segments: readonly DecoderSegment[]
+  /** int32 [R]: which of the B·T positions of all segments, counted one after the other, are wanted. */
+  readonly rows: Value
 }
 
 export interface DecoderOutputs {
@@ -29,7 +35,7 @@ export interface DecoderOutputs {
   readonly hidden: Value
   /** [vocabulary, width]: the embedding, which is the head too. */
   readonly table: Value
-  /** [B, T, width] of each layer. */
+  /** [B, T, width] of each layer, in the first segment. */
   readonly keys: readonly Value[]
   readonly values: readonly Value[]
 }
@@ -62,11 +68,7 @@ export function gpt2Weights({
   return shapes
 }
 
-export function gpt2Decoder(
-  g: GraphBuilder,
-  config: ModelConfig,
-  { tokens, positions, rows, pastLengths, past }: DecoderInputs,
-): DecoderOutputs {
+export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, rows }: DecoderInputs): DecoderOutputs {
   const { layers, heads, width, epsilon } = config
   const shapes = gpt2Weights(config)
   const weight = (name: string): Value => g.weight(name, shapes.get(name) as Shape)
@@ -77,17 +79,39 @@ export function gpt2Decoder(
   const keys: Value[] = []
   const values: Value[] = []
 
-  let x = g.add(g.gather(table, tokens), g.gather(weight('wpe.weight'), positions))
+  const embedded = segments.map(({ tokens, positions }) =>
+    g.add(g.gather(table, tokens), g.gather(weight('wpe.weight'), positions)),
+  )
+  let x = joined(g, embedded)
   for (let l = 0; l < layers; l++) {
-    const { key: pastKey, value: pastValue } = past[l] as LayerPast
     const qkv = dense(norm(x, `h.${l}.ln_1`), `h.${l}.attn.c_attn`)
-    const [q, k, v] = g.split(qkv, 2, [width, width, width]) as [Value, Value, Value]
-    keys.push(k)
-    values.push(v)
-    x = g.add(x, dense(g.attention([q, k, v, pastKey, pastValue, pastLengths], heads), `h.${l}.attn.c_proj`))
+    const parts = apart(g, qkv, segments)
+    const attended = segments.map(({ past, pastLengths }, s) => {
+      const [q, k, v] = g.split(parts[s] as Value, 2, [width, width, width]) as [Value, Value, Value]
+      if (s === 0) {
+        keys.push(k)
+        values.push(v)
+      }
+      const { key, value } = past[l] as LayerPast
+      return g.attention([q, k, v, key, value, pastLengths], heads)
+    })
+    x = g.add(x, dense(joined(g, attended), `h.${l}.attn.c_proj`))
     // Nothing mixes positions after the last attention: from here on the wanted rows are enough.
     if (l === layers - 1) x = g.gather(x, rows)
     x = g.add(x, dense(g.gelu(dense(norm(x, `h.${l}.ln_2`), `h.${l}.mlp.c_fc`)), `h.${l}.mlp.c_proj`))
   }
   return { hidden: norm(x, 'ln_f'), table, keys, values }
+}
+
+/** Rows of all segments together, for what treats each row alone; one segment stays as it is. */
+function joined(g: GraphBuilder, parts: readonly Value[]): Value {
+  return parts.length === 1 ? (parts[0] as Value) : g.joinRows(parts, 'N')
+}
+
+function apart(g: GraphBuilder, x: Value, segments: readonly DecoderSegment[]): readonly Value[] {
+  if (segments.length === 1) return [x]
+  return g.splitRows(
+    x,
+    segments.map(({ tokens }) => [...tokens.shape, x.shape.at(-1) as number]),
+  )
 }

@@ -39,16 +39,16 @@ export async function openModel(folder: string): Promise<Model> {
 
 function forwardGraph({ layers, heads, headDim }: ModelConfig, decoder: Model['decoder']): Graph {
   const g = new GraphBuilder()
-  const { hidden, table, keys, values } = decoder(g, {
+  const segment = {
     tokens: g.input('tokens', ['B', 'T'], 'int32'),
     positions: g.input('positions', ['B', 'T'], 'int32'),
-    rows: g.input('rows', ['R'], 'int32'),
     pastLengths: g.input('pastLengths', ['B'], 'int32'),
     past: Array.from({ length: layers }, (_, l) => ({
       key: g.input(`pastKey.${l}`, ['B', heads, headDim, 'M']),
       value: g.input(`pastValue.${l}`, ['B', heads, 'M', headDim]),
     })),
-  })
+  }
+  const { hidden, table, keys, values } = decoder(g, { segments: [segment], rows: g.input('rows', ['R'], 'int32') })
   const present = g.stack(keys.flatMap((key, l) => [key, values[l] as typeof key]))
   return makeGraph({ logits: g.linear(hidden, table, null, { transposed: true }), present })
 }

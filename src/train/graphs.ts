@@ -38,12 +38,12 @@ export function foldGraph(shape: PrefixShape): Graph {
 
 /** −log p of each target token, [R]. */
 function lossesOf(g: GraphBuilder, model: Pick<Model, 'decoder'>, shape: PrefixShape, prefix: PrefixValues): Value {
-  const { hidden, table } = model.decoder(g, {
+  const segment = {
     tokens: g.input('tokens', ['B', 'T'], 'int32'),
     positions: g.input('positions', ['B', 'T'], 'int32'),
-    rows: g.input('rows', ['R'], 'int32'),
     pastLengths: g.input('pastLengths', [1], 'int32'),
     past: prefixPast(g, prefix, shape),
-  })
+  }
+  const { hidden, table } = model.decoder(g, { segments: [segment], rows: g.input('rows', ['R'], 'int32') })
   return g.crossEntropy(hidden, table, g.input('labels', ['R'], 'int32'))
 }

@@ -97,6 +97,32 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
     },
     { name: 'an axis of one', build: (g) => g.broadcastTo(g.input('x', [1, 3]), [2, 3]) },
   ],
+  joinRows: [
+    {
+      name: 'of two batches',
+      build: (g) => g.joinRows([rows(g, 'x', 2), g.input('y', ['C', 1, 2])], 'N'),
+      dims: { ...BT, C: 4 },
+    },
+    {
+      name: 'of which single ones are taken',
+      build: (g) => g.gather(g.joinRows([rows(g, 'x', 2), g.input('y', ['C', 2])], 'N'), g.input('at', ['R'], 'int32')),
+      integers: { at: [9, 0, 9] },
+      dims: { ...BT, C: 4, R: 3 },
+    },
+  ],
+  splitRows: [
+    {
+      name: 'into batches of different lengths',
+      build: (g) => {
+        const joined = g.tanh(g.joinRows([rows(g, 'x', 2), g.input('y', ['C', 1, 2])], 'N'))
+        return g.splitRows(joined, [
+          ['C', 1, 2],
+          ['B', 'T', 2],
+        ])
+      },
+      dims: { ...BT, C: 4 },
+    },
+  ],
   gather: [
     {
       name: 'rows of a table',

@@ -1,7 +1,7 @@
 // Collects ONNX nodes while a graph is lowered. The same node asked for twice is made once.
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
-import { inputsOf } from '../../graph/graph.ts'
+import { inputsOf, joinedRows } from '../../graph/graph.ts'
 import type { OpName, Value } from '../../graph/ops.ts'
 import type { Shape } from '../../graph/shape.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
@@ -40,11 +40,13 @@ export class Emitter {
   readonly #full = new Map<Value, string>()
   readonly #flat = new Map<Value, string>()
   readonly #uses = new Map<Value, Set<OpName>>()
+  readonly #joined: ReadonlyMap<string, readonly Shape[]>
   readonly #deferred = new Map<Value, () => string>()
 
   constructor(graph: Graph, weights: Weights) {
     this.#graph = graph
     this.#weights = weights
+    this.#joined = joinedRows(graph)
     for (const node of graph.nodes) {
       for (const input of node.inputs) this.#uses.set(input, (this.#uses.get(input) ?? new Set()).add(node.op))
     }
@@ -119,8 +121,17 @@ export class Emitter {
       { attributes: { axis: 0 } },
     )
   }
-  /** int64 vector of one: what a named dimension is at run time, read off an input that has it. */
+  /** int64 vector of one: the extents of `shape` multiplied. */
+  product(shape: Shape): string {
+    return this.emit('ReduceProd', [this.shape(shape)], { attributes: { keepdims: 1 } })
+  }
+  /** int64 vector of one: what a named dimension is at run time, read off the inputs. */
   dimension(name: string): string {
+    const parts = this.#joined.get(name)
+    if (parts !== undefined) {
+      const rows = parts.map((part) => this.product(part))
+      return this.emit('ReduceSum', [this.emit('Concat', rows, { attributes: { axis: 0 } })])
+    }
     for (const { attributes } of inputsOf(this.#graph)) {
       const axis = attributes.shape.indexOf(name)
       if (axis >= 0) return this.emit('Shape', [attributes.name], { attributes: { start: axis, end: axis + 1 } })

@@ -109,6 +109,17 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   broadcastTo: (e, node) =>
     e.setFull(outputOf(node), e.emit('Expand', [e.full(node.inputs[0]), e.shape(node.attributes.shape)])),
 
+  joinRows: (e, node) => {
+    const inputs = node.inputs.map((x) => e.flat(x))
+    e.setFlat(outputOf(node), e.emit('Concat', inputs, { attributes: { axis: 0 } }))
+  },
+  splitRows: (e, node) => {
+    const rows = node.attributes.shapes.map((shape) => e.product(shape.slice(0, -1)))
+    const sizes = e.emit('Concat', rows, { attributes: { axis: 0 } })
+    const names = e.emitMany('Split', [e.flat(node.inputs[0]), sizes], rows.length, { attributes: { axis: 0 } })
+    node.outputs.forEach((output, i) => e.setFlat(output, names[i] as string))
+  },
+
   gather: (e, node) => {
     const [x, indices] = node.inputs
     e.setFull(outputOf(node), e.emit('Gather', [e.flat(x), e.full(indices)], { attributes: { axis: 0 } }))

@@ -160,6 +160,20 @@ export const kernels: { readonly [Op in OpName]: Kernel<Op> } = {
     Float64Array.from({ length: sizeOf(shape!) }, (_, i) => x!.data[broadcastIndex(i, shape!, x!.shape)]!),
   ],
 
+  joinRows: (_, inputs, [shape]) => {
+    const out = new Float64Array(sizeOf(shape!))
+    let at = 0
+    for (const { data } of inputs) {
+      out.set(data, at)
+      at += data.length
+    }
+    return [out]
+  },
+  splitRows: (_, [x], shapes) => {
+    let at = 0
+    return shapes.map((shape) => Float64Array.from(x!.data.subarray(at, (at += sizeOf(shape)))))
+  },
+
   gather: (_, [x, indices], [shape]) => {
     const width = lastOf(x!)
     const out = new Float64Array(sizeOf(shape!))

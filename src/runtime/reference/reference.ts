@@ -1,6 +1,6 @@
 // The reference runtime: every op in plain TypeScript and float64. Slow, short, and the oracle of all tests.
 import assert from 'node:assert/strict'
-import { inputsOf, type Graph } from '../../graph/graph.ts'
+import { inputsOf, joinedRows, type Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
@@ -53,6 +53,11 @@ export function bindDimensions(graph: Graph, feeds: Feeds): Map<string, number> 
       assert.equal(extent, expected, `input ${attributes.name}: [${feed.shape}] for [${attributes.shape}]`)
     })
   }
+  for (const [rows, parts] of joinedRows(graph))
+    bindings.set(
+      rows,
+      parts.reduce((sum, part) => sum + sizeOf(bindShape(part, bindings)), 0),
+    )
   return bindings
 }
 
