@@ -38,8 +38,10 @@ export interface Config {
   /** Requests waiting for a row. */
   readonly waitingMax: number
   readonly bodyBytesMax: number
-  /** Trainings side by side. */
+  /** Processes that train. */
   readonly workers: number
+  /** Trainings that share the steps of one such process. */
+  readonly trainingsTogether: number
   readonly jobLockMs: number
 }
 
@@ -77,6 +79,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     waitingMax: reader.number('WAITING_MAX'),
     bodyBytesMax: reader.number('BODY_BYTES_MAX'),
     workers: reader.number('WORKERS'),
+    trainingsTogether: reader.number('TRAININGS_TOGETHER'),
     jobLockMs: reader.number('JOB_LOCK_MS'),
   }
   reader.finish()

@@ -33,6 +33,7 @@ export const variables = {
   WAITING_MAX: number('WAITING_MAX', 256, 0, 1_000_000),
   BODY_BYTES_MAX: number('BODY_BYTES_MAX', 32 * 1024 * 1024, 1_024, 1024 * 1024 * 1024),
   WORKERS: number('WORKERS', 1, 1, 64),
+  TRAININGS_TOGETHER: number('TRAININGS_TOGETHER', 4, 1, 32),
   JOB_LOCK_MS: number('JOB_LOCK_MS', 15_000, 1_000, 3_600_000),
 } as const
 

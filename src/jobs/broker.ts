@@ -53,21 +53,16 @@ export interface QueuedData extends TrainJobData {
 export type QueuedJob = BullJob<QueuedData, unknown>
 export type TrainQueue = Queue<QueuedData, unknown, string, QueuedData, unknown, string>
 
-/** Wraps every run of a job in this process; `train` runs it in the child. */
-export type AroundJob = (
-  job: QueuedJob,
-  token: string,
-  signal: AbortSignal,
-  train: () => Promise<unknown>,
-) => Promise<unknown>
+/** Runs a job to its end; `signal` says when it is to stop. */
+export type RunJob = (job: QueuedJob, token: string, signal: AbortSignal) => Promise<unknown>
 
-/** A queue worker whose jobs run in a child process, with a word of ours before and after. */
+/** A queue worker that takes jobs from `start` on, and none once it is closing. */
 export class TrainWorker extends Worker<QueuedData, unknown> {
-  #around: AroundJob | null = null
+  #runJob: RunJob | null = null
 
   /** Starts to take jobs. Rejects when the worker ends otherwise than by closing. */
-  start(around: AroundJob): Promise<void> {
-    this.#around = around
+  start(runJob: RunJob): Promise<void> {
+    this.#runJob = runJob
     return this.run()
   }
 
@@ -79,8 +74,8 @@ export class TrainWorker extends Worker<QueuedData, unknown> {
   }
 
   protected override callProcessJob(job: QueuedJob, token: string, signal?: AbortSignal): Promise<unknown> {
-    if (this.#around === null || signal === undefined) throw new Error('the worker was not started by start()')
-    return this.#around(job, token, signal, () => super.callProcessJob(job, token, signal))
+    if (this.#runJob === null || signal === undefined) throw new Error('the worker was not started by start()')
+    return this.#runJob(job, token, signal)
   }
 }
 
@@ -102,7 +97,7 @@ export interface Broker {
   /** Hears what happens to any job in any process, best effort. */
   readonly listener: QueueEvents
   readonly producer: QueueEventsProducer
-  worker(processorFile: URL, options: Omit<WorkerOptions, 'connection' | 'autorun'>): TrainWorker
+  worker(options: Omit<WorkerOptions, 'connection' | 'autorun'>): TrainWorker
   close(): Promise<void>
 }
 
@@ -157,7 +152,7 @@ export async function openBroker(url: string, options: BrokerOptions = {}): Prom
     queue,
     listener,
     producer,
-    worker: (file, settings) => keep(new TrainWorker(name, file, { ...base, ...settings, autorun: false }, factory)),
+    worker: (settings) => keep(new TrainWorker(name, noProcessor, { ...base, ...settings, autorun: false }, factory)),
     close,
   }
 }
@@ -178,6 +173,10 @@ export async function inTime<T>(answer: Promise<T>, limitMs: number, whose: stri
     clearTimeout(timer)
   }
 }
+
+/** The classes insist on a processor, and make a signal only for one of three parameters; ours is given to `start`. */
+const noProcessor = (_job: QueuedJob, _token?: string, _signal?: AbortSignal): Promise<never> =>
+  Promise.reject(new Error('the worker was not started by start()'))
 
 function jobOptions(retryDelayMs: number): JobsOptions {
   const finished = { age: finishedKeptSeconds, count: finishedJobsMax }

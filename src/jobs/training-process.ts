@@ -1,6 +1,5 @@
 // The child process that trains: opens the model once and runs one job after the other.
 import { constants, setPriority } from 'node:os'
-import type { SandboxedJob } from 'bullmq'
 import { readConfig } from '../config/config.ts'
 import { defaultLimits, Engine } from '../engine/engine.ts'
 import type { PrefixLoader } from '../engine/request.ts'
@@ -12,8 +11,8 @@ import type { Runtime } from '../runtime/runtime.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
 import { openTraining } from '../train/trainer.ts'
+import type { ChildJob } from './child-messages.ts'
 import { createCheckpoints } from './checkpoints.ts'
-import type { TrainJobData } from './job.ts'
 import { sampleOutputs, samplesMax, type SamplingEngine } from './samples.ts'
 import { trainJob, type TrainingParts, type TrainingResult } from './training.ts'
 
@@ -22,8 +21,6 @@ const priority = constants.priority.PRIORITY_BELOW_NORMAL
 /** Of a sample, input and output together: room enough for one, at little memory. */
 const samplePositionsMax = 256
 
-// Without its parent nobody would hear what comes of the training, and another worker takes the job up.
-process.on('disconnect', () => process.exit(1))
 try {
   setPriority(priority)
 } catch {
@@ -32,12 +29,8 @@ try {
 
 let opened: Promise<TrainingParts> | null = null
 
-/** The processor: the queue's worker finds it as the default export of this file. */
-export default async function train(
-  job: SandboxedJob<TrainJobData>,
-  _token: string,
-  signal: AbortSignal,
-): Promise<TrainingResult> {
+/** The processor: a child process finds it as the default export of this file. */
+export default async function train(job: ChildJob, signal: AbortSignal): Promise<TrainingResult> {
   opened ??= openParts(process.env)
   try {
     return await trainJob(job, signal, await opened)

@@ -7,9 +7,7 @@ import type { Prefix } from '../prefix/prefix.ts'
 import type { PrefixRecord, PrefixSample } from '../prefix/record.ts'
 import type { Example, TrainingData, TrainingOptions, TrainingProgress, TrainingRun } from '../train/options.ts'
 import { splitExamples } from '../train/split.ts'
-
-/** Name of the error that a run ends with when its job is to go back to the queue. Names survive process boundaries. */
-export const handedBack = 'HandedBack'
+import { stopError } from './stopping.ts'
 
 export interface TrainingJob {
   readonly id?: string | undefined
@@ -155,13 +153,8 @@ async function runSteps(
 /** Always throws: what it throws says what becomes of the job. */
 async function stop(signal: AbortSignal, save: (() => Promise<void>) | null): Promise<never> {
   const reason = signal.reason as StopReason
-  if (reason === 'cancelled') throw new ServiceError('cancelled', 'the job was cancelled')
-  if (reason === 'shutdown') {
-    await save?.()
-    throw Object.assign(new Error('the worker is stopping: the job goes back to the queue'), { name: handedBack })
-  }
-  // Another worker may have the job by now, and checkpoints of its own.
-  throw new Error(reason)
+  if (reason === 'shutdown') await save?.()
+  throw stopError(reason)
 }
 
 async function publish(

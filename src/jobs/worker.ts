@@ -1,10 +1,11 @@
-// Takes jobs from the queue and has them trained in child processes that are kept from one job to the next.
+// Takes jobs from the queue and has them run in child processes, several side by side in each.
 import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Broker, QueuedJob, TrainWorker } from './broker.ts'
+import { Children } from './children.ts'
 import { HistoryWriter, type TrainEvents } from './history.ts'
 import type { JobProblem, StopReason } from './job.ts'
 import { decodeProblem, encodeProblem, isExit, isFinal, problemOf } from './problem.ts'
-import { handedBack } from './training.ts'
+import { handedBack } from './stopping.ts'
 
 /** A worker that is silent this long has lost its jobs to the others. The same on all workers of a queue. */
 export const lockMsDefault = 15_000
@@ -36,10 +37,11 @@ export type JobEnd = (
 
 export interface WorkerOptions {
   readonly broker: Broker
-  /** A built module whose default export trains one job: see `training-process.ts`. */
+  /** A built module whose default export runs one job: see `training-process.ts`. */
   readonly processorFile: URL
-  /** Trainings at once, each in a process of its own. */
-  readonly concurrency: number
+  readonly processesMax: number
+  /** Jobs side by side in one process: trainings there share their steps. */
+  readonly jobsPerProcess: number
   readonly lockMs?: number
   /** Environment of the children. */
   readonly env: NodeJS.ProcessEnv
@@ -51,25 +53,26 @@ export interface WorkerOptions {
 export class JobWorker {
   readonly #options: WorkerOptions
   readonly #worker: TrainWorker
+  readonly #children: Children
   readonly #lookEveryMs: number
   /** Ends that are being told, which a stop waits for. */
   readonly #telling = new Set<Promise<void>>()
   #stopping: Promise<void> | null = null
 
   constructor(options: WorkerOptions) {
-    const { broker, processorFile, concurrency, env, lockMs = lockMsDefault } = options
+    const { broker, processesMax, jobsPerProcess, lockMs = lockMsDefault } = options
     this.#options = options
     this.#lookEveryMs = lockMs / looksPerLock
-    this.#worker = broker.worker(processorFile, {
-      concurrency,
+    this.#children = new Children(options)
+    this.#worker = broker.worker({
+      concurrency: processesMax * jobsPerProcess,
       lockDuration: lockMs,
       stalledInterval: this.#lookEveryMs,
       maxStalledCount: stallsMax,
-      workerForkOptions: { env },
     })
     this.#listen()
     this.#worker
-      .start((job, token, signal, train) => this.#run(job, token, signal, train))
+      .start((job, token, signal) => this.#run(job, token, signal))
       .catch((error: unknown) => options.log.error({ error: String(error) }, 'the worker takes no more jobs'))
   }
 
@@ -92,12 +95,13 @@ export class JobWorker {
     const outcome = await Promise.race([closed, late])
     clearTimeout(timer)
     await Promise.all(this.#telling)
+    this.#children.close()
     if (outcome !== 'late') return
     // They end with this process; another worker finds their locks expired and goes on from the last checkpoints.
     this.#options.log.warn({ waitedMs: stopMsMax }, 'trainings did not stop in time and are left to be recovered')
   }
 
-  async #run(job: QueuedJob, token: string, signal: AbortSignal, train: () => Promise<unknown>): Promise<unknown> {
+  async #run(job: QueuedJob, token: string, signal: AbortSignal): Promise<unknown> {
     const { broker, log } = this.#options
     if (this.#stopping !== null) return this.#handBack(job, token)
     if (job.data.cancel !== undefined) throw await this.#ended(job, cancelledProblem)
@@ -106,7 +110,12 @@ export class JobWorker {
     await history.started()
     const timer = setInterval(() => void this.#lookForCancel(job.id ?? ''), this.#lookEveryMs)
     try {
-      const result = await train()
+      const result = await this.#children.run({
+        job: { id: job.id ?? '', data: job.data, attemptsStarted: job.attemptsStarted },
+        signal,
+        alone: job.attemptsMade > 0,
+        onProgress: (progress) => void job.updateProgress(progress),
+      })
       await history.flush()
       await this.#tell(job, 'succeeded', null)
       return result

@@ -46,6 +46,7 @@ describe('configuration', () => {
       waitingMax: 256,
       bodyBytesMax: 33_554_432,
       workers: 1,
+      trainingsTogether: 4,
       jobLockMs: 15_000,
     })
     assert.ok(Object.isFrozen(config))
@@ -68,6 +69,7 @@ describe('configuration', () => {
       WAITING_MAX: '0',
       BODY_BYTES_MAX: '1024',
       WORKERS: '2',
+      TRAININGS_TOGETHER: '6',
       JOB_LOCK_MS: '1000',
     }
     assert.deepEqual(readConfig(env), {
@@ -86,6 +88,7 @@ describe('configuration', () => {
       bodyBytesMax: 1024,
       apiKeys: ['0123456789abcdef', 'fedcba9876543210'],
       workers: 2,
+      trainingsTogether: 6,
       jobLockMs: 1000,
     })
     assert.deepEqual(Object.keys(env).sort(), Object.keys(variables).sort())

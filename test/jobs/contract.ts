@@ -44,7 +44,16 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
       const ends: Parameters<JobEnd>[] = []
       const onEnd: JobEnd = async (...end) => void ends.push(end)
       const { env } = process
-      const worker = startWorker({ broker, processorFile, concurrency: 2, lockMs, env, log: quiet, onEnd })
+      const worker = startWorker({
+        broker,
+        processorFile,
+        processesMax: 2,
+        jobsPerProcess: 1,
+        lockMs,
+        env,
+        log: quiet,
+        onEnd,
+      })
       try {
         return await use(ends, worker)
       } finally {
@@ -275,7 +284,7 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
     test('a job under which one worker after the other dies is given up, with advice', async () => {
       const jobId = await enqueue('steps 1')
       const settings = { lockDuration: 20, stalledInterval: 10, maxStalledCount: 3, skipLockRenewal: true }
-      const mortal = broker.worker(processorFile, settings)
+      const mortal = broker.worker(settings)
       // It takes the job, and that is the last that is heard of it, until the queue has had enough.
       for (let taken = 0; ; ) {
         const job = await mortal.getNextJob(`death-${taken}`, { block: false })

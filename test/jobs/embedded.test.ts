@@ -36,7 +36,16 @@ test('a killed service goes on with its job when it is started again', { timeout
   const queue = openJobQueue(broker)
   const ends: string[] = []
   const onEnd: JobEnd = async (id, _prefixId, status) => void ends.push(`${id} ${status}`)
-  const worker = startWorker({ broker, processorFile, concurrency: 1, lockMs, env: process.env, log: quiet, onEnd })
+  const worker = startWorker({
+    broker,
+    processorFile,
+    processesMax: 1,
+    jobsPerProcess: 1,
+    lockMs,
+    env: process.env,
+    log: quiet,
+    onEnd,
+  })
   const events = await follow(queue, jobId)
   assert.deepEqual(
     events.map(({ type }) => type),

@@ -1,12 +1,10 @@
 // The processor of the job tests: it trains nothing and does what the job's template tells it to.
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { SandboxedJob } from 'bullmq'
 import { ServiceError, type ErrorCode } from '../../src/errors/errors.ts'
-import type { StopReason, TrainJobData } from '../../src/jobs/job.ts'
-import { handedBack } from '../../src/jobs/training.ts'
-
-process.on('disconnect', () => process.exit(1))
+import type { ChildJob } from '../../src/jobs/child-messages.ts'
+import type { StopReason } from '../../src/jobs/job.ts'
+import { stopError } from '../../src/jobs/stopping.ts'
 
 const stepMs = 10
 
@@ -14,11 +12,7 @@ const stepMs = 10
  * `steps N` reports N steps; `fail CODE` and `throw TEXT` fail; `die N` is killed at its first N starts; `hold` waits to be
  * told to stop; `hold-first` does so at its first start only.
  */
-export default async function run(
-  job: SandboxedJob<TrainJobData>,
-  _token: string,
-  signal: AbortSignal,
-): Promise<object> {
+export default async function run(job: ChildJob, signal: AbortSignal): Promise<object> {
   const [command = '', word = ''] = job.data.template.split(' ')
   if (command === 'fail') throw new ServiceError(word as ErrorCode, `failed with ${word}`)
   if (command === 'throw') throw new Error(`thrown: ${word}`)
@@ -50,9 +44,4 @@ function progress(step: number, steps: number): object {
     examplesPerSecond: 1,
     etaMs: 0,
   }
-}
-
-function stopError(reason: StopReason): Error {
-  if (reason === 'cancelled') return new ServiceError('cancelled', 'the job was cancelled')
-  return Object.assign(new Error(reason), reason === 'shutdown' ? { name: handedBack } : {})
 }

@@ -2,7 +2,8 @@
 import { fork } from 'node:child_process'
 
 if (process.argv[2] === 'child') {
-  await import('../../src/jobs/training-process.ts')
+  process.argv[2] = new URL('../../src/jobs/training-process.js', import.meta.url).href
+  await import('../../src/jobs/child-process.ts')
   process.send?.('loaded')
   // As a training in the middle of a step would.
   setInterval(() => undefined, 1_000)

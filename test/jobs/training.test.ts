@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ServiceError } from '../../src/errors/errors.ts'
 import type { StopReason } from '../../src/jobs/job.ts'
-import { defaultRhythm, handedBack, trainJob, type TrainingRhythm } from '../../src/jobs/training.ts'
+import { handedBack } from '../../src/jobs/stopping.ts'
+import { defaultRhythm, trainJob, type TrainingRhythm } from '../../src/jobs/training.ts'
 import { examples, fakeService, type FakeService } from './fake-training.ts'
 
 const never = new AbortController().signal

@@ -9,7 +9,16 @@ const broker = await openBroker(url, { keyspace })
 const queue = openJobQueue(broker)
 if (jobId !== undefined && template !== undefined) await queue.enqueue(jobId, jobData(template))
 const onEnd = (): Promise<void> => Promise.resolve()
-await startWorker({ broker, processorFile, concurrency: 1, lockMs, env: process.env, log: quiet, onEnd }).ready()
+await startWorker({
+  broker,
+  processorFile,
+  processesMax: 1,
+  jobsPerProcess: 1,
+  lockMs,
+  env: process.env,
+  log: quiet,
+  onEnd,
+}).ready()
 process.send?.('ready')
 if (jobId !== undefined) {
   const { signal } = new AbortController()
