@@ -13,19 +13,19 @@ export interface LayerPast {
 }
 
 export interface DecoderInputs {
-  /** int32 [B, T] */
+  /** int32 [B, T]; or float32 [B, T, width], embeddings in the place of the tokens'. */
   readonly tokens: Value
   /** int32 [B, T] */
   readonly positions: Value
-  /** int32 [R]: which of the B·T positions are wanted. */
-  readonly rows: Value
-  /** int32 [B or 1]: how much of the past each row sees. */
+  /** int32 [R]: which of the B·T positions are wanted; null: all of them. */
+  readonly rows: Value | null
+  /** int32 [B or 1], or [B or 1, T]: how much of the past each row, or each position, sees. */
   readonly pastLengths: Value
   readonly past: readonly LayerPast[]
 }
 
 export interface DecoderOutputs {
-  /** [R, width]: the last layer norm's output at `rows`. */
+  /** [R, width]: the last layer norm's output at `rows`; [B, T, width] where they are all wanted. */
   readonly hidden: Value
   /** [vocabulary, width]: the embedding, which is the head too. */
   readonly table: Value
@@ -62,6 +62,11 @@ export function gpt2Weights({
   return shapes
 }
 
+/** [vocabulary, width] */
+export function gpt2Embedding(g: GraphBuilder, { vocabulary, width }: ModelConfig): Value {
+  return g.weight('wte.weight', [vocabulary, width])
+}
+
 export function gpt2Decoder(
   g: GraphBuilder,
   config: ModelConfig,
@@ -73,11 +78,12 @@ export function gpt2Decoder(
   const norm = (x: Value, name: string): Value =>
     g.layerNorm(x, weight(`${name}.weight`), weight(`${name}.bias`), epsilon)
   const dense = (x: Value, name: string): Value => g.linear(x, weight(`${name}.weight`), weight(`${name}.bias`))
-  const table = weight('wte.weight')
+  const table = gpt2Embedding(g, config)
   const keys: Value[] = []
   const values: Value[] = []
 
-  let x = g.add(g.gather(table, tokens), g.gather(weight('wpe.weight'), positions))
+  const embedded = tokens.dtype === 'int32' ? g.gather(table, tokens) : tokens
+  let x = g.add(embedded, g.gather(weight('wpe.weight'), positions))
   for (let l = 0; l < layers; l++) {
     const { key: pastKey, value: pastValue } = past[l] as LayerPast
     const qkv = dense(norm(x, `h.${l}.ln_1`), `h.${l}.attn.c_attn`)
@@ -86,7 +92,7 @@ export function gpt2Decoder(
     values.push(v)
     x = g.add(x, dense(g.attention([q, k, v, pastKey, pastValue, pastLengths], heads), `h.${l}.attn.c_proj`))
     // Nothing mixes positions after the last attention: from here on the wanted rows are enough.
-    if (l === layers - 1) x = g.gather(x, rows)
+    if (l === layers - 1 && rows !== null) x = g.gather(x, rows)
     x = g.add(x, dense(g.gelu(dense(norm(x, `h.${l}.ln_2`), `h.${l}.mlp.c_fc`)), `h.${l}.mlp.c_proj`))
   }
   return { hidden: norm(x, 'ln_f'), table, keys, values }

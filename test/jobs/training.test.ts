@@ -52,7 +52,7 @@ test('the held-out examples are drawn from the data, or are a dataset of their o
   const datasets = { get: (id: string) => Promise.resolve(id === 'ds_2' ? others : examples) }
   const job = { ...own.job, data: { ...own.job.data, validation: 'ds_2' } }
   await trainJob(job, never, { ...own, datasets })
-  assert.deepEqual(own.opened[0], { examples, heldOut: others, template: '{input}' })
+  assert.deepEqual(own.opened[0], { examples, heldOut: others, template: '{input}', from: null })
 })
 
 test('reports come at most so often, the first and the last always', async () => {
