@@ -5,7 +5,7 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { float32, sizeOf } from '../src/tensor/tensor.ts'
 import { AdamW } from '../src/train/adamw.ts'
 import type { EncodedExample } from '../src/train/encode.ts'
-import { batchFeeds } from '../src/train/feeds.ts'
+import { batchFeeds, lossWeight } from '../src/train/feeds.ts'
 import { gradientOf, trainingGraph } from '../src/train/graphs.ts'
 import { parameterShapes, prefixShape, type Parameters } from '../src/train/parameters.ts'
 
@@ -42,7 +42,8 @@ export async function openTrainingBench(
   )
   const optimizer = new AdamW(parameters)
   const program = await runtime.compile(trainingGraph(model, shape), model.weights)
-  const feeds = batchFeeds(madeUpBatch(model, workload, random), workload.prefixLength, 'mean')
+  const batch = madeUpBatch(model, workload, random)
+  const feeds = batchFeeds(batch, shape, lossWeight(batch, 'mean'))
   let steps = 0
   return {
     step: async () => {

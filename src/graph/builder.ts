@@ -95,11 +95,11 @@ export class GraphBuilder {
     return this.#values('attentionGrad', [...inputs, ct], { heads })
   }
 
-  crossEntropy(hidden: Value, table: Value, labels: Value): Value {
-    return this.#value('crossEntropy', [hidden, table, labels], {})
+  crossEntropy(hidden: Value, table: Value, labels: Value, smoothing = 0): Value {
+    return this.#value('crossEntropy', [hidden, table, labels], { smoothing })
   }
-  crossEntropyGrad(hidden: Value, table: Value, labels: Value, ct: Value): Value {
-    return this.#value('crossEntropyGrad', [hidden, table, labels, ct], {})
+  crossEntropyGrad(inputs: Ops['crossEntropy']['inputs'], ct: Value, smoothing: number): Value {
+    return this.#value('crossEntropyGrad', [...inputs, ct], { smoothing })
   }
 
   #value<Op extends OpName>(op: Op, inputs: Ops[Op]['inputs'], attributes: Ops[Op]['attributes']): Value {

@@ -31,7 +31,7 @@ type AttentionInputs = readonly [
   value: Value, // [batch, query, heads·headDim]
   pastKey: Value, // [batch or 1, heads, headDim, past]
   pastValue: Value, // [batch or 1, heads, past, headDim]
-  pastLengths: Value, // int32 [batch or 1]: how many past positions each row sees
+  pastLengths: Value, // int32 [batch or 1], or [batch or 1, query]: how many past positions each row, or each query, sees
 ]
 
 export interface Ops {
@@ -82,9 +82,12 @@ export interface Ops {
   /** Outputs: the cotangents of query, key, value, pastKey and pastValue. */
   attentionGrad: Op<readonly [...AttentionInputs, ct: Value], { readonly heads: number }>
 
-  /** −log softmax(hidden · tableᵀ)[label] of each row: hidden [rows, d], table [vocabulary, d], labels int32 [rows]. */
-  crossEntropy: Op<readonly [hidden: Value, table: Value, labels: Value]>
-  crossEntropyGrad: Op<readonly [hidden: Value, table: Value, labels: Value, ct: Value]>
+  /**
+   * (1 − ε)·nll[label] + ε·mean nll of each row, with nll = −log softmax(hidden · tableᵀ) and ε = `smoothing` (Szegedy et al. 2016,
+   * section 7): hidden [rows, d], table [vocabulary, d], labels int32 [rows].
+   */
+  crossEntropy: Op<readonly [hidden: Value, table: Value, labels: Value], { readonly smoothing: number }>
+  crossEntropyGrad: Op<readonly [hidden: Value, table: Value, labels: Value, ct: Value], { readonly smoothing: number }>
 }
 
 export type OpName = keyof Ops

@@ -134,8 +134,9 @@ export const shapeRules: { readonly [Op in OpName]: ShapeRule<Op> } = {
     return [query.shape, key.shape, value.shape, pastKey.shape, pastValue.shape]
   },
 
-  crossEntropy: ([hidden, table, labels]) => {
+  crossEntropy: ([hidden, table, labels], { smoothing }) => {
     assertInt('crossEntropy', labels)
+    assert.ok(smoothing >= 0 && smoothing < 1, `crossEntropy: smoothing is ${smoothing}, not from 0 to below 1`)
     assert.equal(
       lastOf(hidden),
       lastOf(table),
@@ -159,7 +160,7 @@ function attentionShape(inputs: Ops['attention']['inputs'], heads: number): read
   assertSame('attention', query, key)
   assertSame('attention', key, value)
   assertInt('attention', pastLengths)
-  const [batch, , width] = query.shape as [Dim, Dim, number]
+  const [batch, queries, width] = query.shape as [Dim, Dim, number]
   assert.ok(width % heads === 0, `attention: width ${width} is no multiple of ${heads} heads`)
   const [pastBatch, , , past] = pastKey.shape as [Dim, Dim, Dim, Dim]
   assert.ok(
@@ -172,9 +173,10 @@ function attentionShape(inputs: Ops['attention']['inputs'], heads: number): read
     sameShape(pastValue.shape, [pastBatch, heads, past, headDim]),
     `attention: past values are [${pastValue.shape}]`,
   )
+  const [lengthsBatch, lengthsQueries = queries, ...more] = pastLengths.shape
   assert.ok(
-    pastLengths.shape[0] === batch || pastLengths.shape[0] === 1,
-    `attention: past lengths are [${pastLengths.shape}]`,
+    (lengthsBatch === batch || lengthsBatch === 1) && lengthsQueries === queries && more.length === 0,
+    `attention: past lengths are [${pastLengths.shape}] for queries [${query.shape}]`,
   )
   return [query.shape]
 }

@@ -82,9 +82,9 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
   attention: (g, { inputs, attributes: { heads } }, [ct]) => [...g.attentionGrad(inputs, ct!, heads), null],
   attentionGrad: noSecondDerivative,
 
-  crossEntropy: (g, { inputs: [hidden, table, labels] }, [ct], needed) => {
+  crossEntropy: (g, { inputs, attributes: { smoothing } }, [ct], needed) => {
     assert.ok(!needed[1], 'crossEntropy: its table is frozen and gets no gradient')
-    return [g.crossEntropyGrad(hidden, table, labels, ct!), null, null]
+    return [g.crossEntropyGrad(inputs, ct!, smoothing), null, null]
   },
   crossEntropyGrad: noSecondDerivative,
 }

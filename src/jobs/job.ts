@@ -10,6 +10,13 @@ export interface TrainJobData {
   readonly validation: number | string
   readonly template: string
   readonly options: TrainingOptions
+  /** A ready prefix that the new one goes on from. */
+  readonly from?: { readonly prefixId: string; readonly artifactSha256: string } | null
+}
+
+/** How records name the prefix that a training started from. */
+export function startingLabel(prefixId: string, artifactSha256: string): string {
+  return `${prefixId}@${artifactSha256}`
 }
 
 /** queued → running → succeeded | failed | cancelled; a stopped worker's job goes back to queued. */

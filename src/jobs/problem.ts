@@ -12,6 +12,7 @@ const finalCodes: ReadonlySet<string> = new Set<ErrorCode>([
   'model_invalid',
   'not_supported',
   'prefix_model_mismatch',
+  'prefix_not_found',
   'training_diverged',
 ])
 
@@ -19,6 +20,12 @@ const finalCodes: ReadonlySet<string> = new Set<ErrorCode>([
 const detailCharactersMax = 2_000
 
 const exitText = /^Unexpected exit code: (\S+) signal: (\S+)$/
+const memoryAdvice =
+  'take a smaller batchSize (with more accumulation the steps stay the same) or prefixLength, shorter examples or no reparametrization, or give the worker more memory'
+/** An abort is how V8 ends without memory, and how C++ does without a handler; 134 is the same through a shell. */
+const memorySignals: ReadonlySet<string | undefined> = new Set(['SIGKILL', 'SIGABRT'])
+const abortExitCode = '134'
+const memoryText = /ERR_OUT_OF_MEMORY|ENOMEM|bad_alloc|out of memory|failed to allocate memory|allocation failed/i
 const stalledText = 'job stalled more than allowable limit'
 
 export function isFinal(problem: JobProblem): boolean {
@@ -57,10 +64,13 @@ function adviceFor(text: string): string {
     return 'the worker died under this job again and again: look at its log and at its memory, then train anew'
   }
   const [, exitCode, signal] = exitText.exec(text) ?? []
-  if (signal === 'SIGKILL') {
-    return 'the training process was killed (SIGKILL), most likely for want of memory: take a smaller batchSize or prefixLength, shorter examples or no reparametrization, or give the worker more memory'
+  if (memorySignals.has(signal) || exitCode === abortExitCode) {
+    const how = signal === 'SIGKILL' ? 'was killed' : 'aborted'
+    const by = signal === 'null' ? `exit code ${exitCode}` : signal
+    return `the training process ${how} (${by}), most likely for want of memory: ${memoryAdvice}`
   }
   if (exitCode !== undefined) return `the training process ended by itself (exit code ${exitCode}, signal ${signal})`
+  if (memoryText.test(text)) return `the training ran out of memory: ${memoryAdvice} (${text})`
   return text
 }
 

@@ -1,11 +1,19 @@
 // One training job from its examples to a published prefix, going on from a checkpoint where there is one.
 import { setImmediate } from 'node:timers/promises'
 import type { Checkpoints } from './checkpoints.ts'
-import type { StopReason, TrainJobData } from './job.ts'
-import { ServiceError } from '../errors/errors.ts'
+import { startingLabel, type StopReason, type TrainJobData } from './job.ts'
+import { ServiceError, type ErrorCode } from '../errors/errors.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import type { PrefixRecord, PrefixSample } from '../prefix/record.ts'
-import type { Example, TrainingData, TrainingOptions, TrainingProgress, TrainingRun } from '../train/options.ts'
+import {
+  trainingDefaults,
+  type Example,
+  type StartingPrefix,
+  type TrainingData,
+  type TrainingOptions,
+  type TrainingProgress,
+  type TrainingRun,
+} from '../train/options.ts'
 import { splitExamples } from '../train/split.ts'
 import { stopError } from './stopping.ts'
 
@@ -20,6 +28,8 @@ export interface TrainingParts {
   readonly registry: {
     /** Throws `prefix_not_found`. */
     find(id: string): Promise<PrefixRecord>
+    /** Throws `prefix_not_found`. */
+    load(id: string): Promise<Prefix>
     update(id: string, changes: Partial<PrefixRecord>): Promise<unknown>
     publish(id: string, prefix: Prefix, changes: Partial<PrefixRecord>): Promise<unknown>
   }
@@ -65,14 +75,16 @@ export async function trainJob(
   rhythm: TrainingRhythm = defaultRhythm,
 ): Promise<TrainingResult> {
   const jobId = job.id ?? ''
-  const { prefixId, options } = job.data
+  const { prefixId } = job.data
+  // An older version may have put the job in line, without the options that came since.
+  const options = { ...trainingDefaults, ...job.data.options }
   try {
     const record = await parts.registry.find(prefixId)
     if (record.status === 'ready') {
       await parts.checkpoints.delete(jobId)
       return { prefixId, step: record.step, loss: record.loss, validationLoss: record.validationLoss }
     }
-    const data = await loadData(job.data, parts)
+    const data = await loadData({ ...job.data, options }, parts)
     await parts.registry.update(prefixId, { status: 'training' })
     const run = await openRun(jobId, data, options, parts)
     try {
@@ -83,7 +95,7 @@ export async function trainJob(
     }
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error
-    const isUnwanted = error.code === 'prefix_not_found'
+    const isUnwanted = error.code === 'prefix_not_found' && !('from' in error.details)
     if (isUnwanted || error.code === 'cancelled') await parts.checkpoints.delete(jobId)
     if (!isUnwanted) throw error
     throw new ServiceError(
@@ -112,6 +124,9 @@ async function openRun(
   }
 }
 
+/** What may pass by itself, or by somebody's making room. */
+const storeCodes: ReadonlySet<ErrorCode> = new Set<ErrorCode>(['store_full', 'store_unavailable'])
+
 /** The steps that are left to do; answers the last report, null where there was none left. */
 async function runSteps(
   job: TrainingJob,
@@ -124,12 +139,18 @@ async function runSteps(
   const saved = { step: run.step, atMs: performance.now() }
   let latest: TrainingProgress | null = null
   const save = async (): Promise<void> => {
-    await parts.checkpoints.put(jobId, run.checkpoint())
     saved.step = run.step
     saved.atMs = performance.now()
-    if (latest === null) return
-    const { step, steps, loss, validationLoss } = latest
-    await parts.registry.update(job.data.prefixId, { step, steps, loss, validationLoss })
+    try {
+      await parts.checkpoints.put(jobId, run.checkpoint())
+      if (latest === null) return
+      const { step, steps, loss, validationLoss } = latest
+      await parts.registry.update(job.data.prefixId, { step, steps, loss, validationLoss })
+    } catch (error) {
+      // The last good checkpoint is still there, and by the next one there may be room.
+      if (!(error instanceof ServiceError) || !storeCodes.has(error.code)) throw error
+      parts.warn(`job ${jobId} could not be written down at step ${run.step}, its training goes on`, error)
+    }
   }
   let reported: TrainingProgress | null = null
   let reportedMs = Number.NEGATIVE_INFINITY
@@ -192,8 +213,26 @@ async function publish(
 async function loadData(data: TrainJobData, parts: TrainingParts): Promise<TrainingData> {
   const { template, validation, options } = data
   const examples = await parts.datasets.get(data.datasetId)
+  const from = data.from ? startingPrefix(data.from, parts) : null
   if (typeof validation === 'string') {
-    return { examples, heldOut: await parts.datasets.get(validation), template }
+    return { examples, heldOut: await parts.datasets.get(validation), template, from }
   }
-  return { ...splitExamples(examples, validation, options.seed), template }
+  return { ...splitExamples(examples, validation, options.seed), template, from }
+}
+
+function startingPrefix(
+  { prefixId, artifactSha256 }: NonNullable<TrainJobData['from']>,
+  { registry }: TrainingParts,
+): StartingPrefix {
+  const label = startingLabel(prefixId, artifactSha256)
+  const load = async (): Promise<Prefix> => {
+    try {
+      return await registry.load(prefixId)
+    } catch (error) {
+      if (!(error instanceof ServiceError) || error.code !== 'prefix_not_found') throw error
+      const message = `the prefix ${prefixId}, from which the training was to start, was deleted before it did`
+      throw new ServiceError('prefix_not_found', message, { from: label }, { cause: error })
+    }
+  }
+  return { label, load }
 }

@@ -14,11 +14,11 @@ export interface LayerPast {
 
 /** Sequences of one length over one past. */
 export interface DecoderSegment {
-  /** int32 [B, T] */
+  /** int32 [B, T]; or float32 [B, T, width], embeddings in the place of the tokens'. */
   readonly tokens: Value
   /** int32 [B, T] */
   readonly positions: Value
-  /** int32 [B or 1]: how much of the past each row sees. */
+  /** int32 [B or 1], or [B or 1, T]: how much of the past each row, or each position, sees. */
   readonly pastLengths: Value
   readonly past: readonly LayerPast[]
 }
@@ -26,12 +26,12 @@ export interface DecoderSegment {
 export interface DecoderInputs {
   /** One or more, each of a batch and length of its own: they share the weights and nothing else. */
   readonly segments: readonly DecoderSegment[]
-  /** int32 [R]: which of the B·T positions of all segments, counted one after the other, are wanted. */
-  readonly rows: Value
+  /** int32 [R]: which of the B·T positions of all segments, counted one after the other, are wanted; null: all of them. */
+  readonly rows: Value | null
 }
 
 export interface DecoderOutputs {
-  /** [R, width]: the last layer norm's output at `rows`. */
+  /** [R, width]: the last layer norm's output at `rows`; [B, T, width] where they are all wanted. */
   readonly hidden: Value
   /** [vocabulary, width]: the embedding, which is the head too. */
   readonly table: Value
@@ -68,6 +68,11 @@ export function gpt2Weights({
   return shapes
 }
 
+/** [vocabulary, width] */
+export function gpt2Embedding(g: GraphBuilder, { vocabulary, width }: ModelConfig): Value {
+  return g.weight('wte.weight', [vocabulary, width])
+}
+
 export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, rows }: DecoderInputs): DecoderOutputs {
   const { layers, heads, width, epsilon } = config
   const shapes = gpt2Weights(config)
@@ -75,12 +80,12 @@ export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, ro
   const norm = (x: Value, name: string): Value =>
     g.layerNorm(x, weight(`${name}.weight`), weight(`${name}.bias`), epsilon)
   const dense = (x: Value, name: string): Value => g.linear(x, weight(`${name}.weight`), weight(`${name}.bias`))
-  const table = weight('wte.weight')
+  const table = gpt2Embedding(g, config)
   const keys: Value[] = []
   const values: Value[] = []
 
   const embedded = segments.map(({ tokens, positions }) =>
-    g.add(g.gather(table, tokens), g.gather(weight('wpe.weight'), positions)),
+    g.add(tokens.dtype === 'int32' ? g.gather(table, tokens) : tokens, g.gather(weight('wpe.weight'), positions)),
   )
   let x = joined(g, embedded)
   for (let l = 0; l < layers; l++) {
@@ -97,7 +102,7 @@ export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, ro
     })
     x = g.add(x, dense(joined(g, attended), `h.${l}.attn.c_proj`))
     // Nothing mixes positions after the last attention: from here on the wanted rows are enough.
-    if (l === layers - 1) x = g.gather(x, rows)
+    if (l === layers - 1 && rows !== null) x = g.gather(x, rows)
     x = g.add(x, dense(g.gelu(dense(norm(x, `h.${l}.ln_2`), `h.${l}.mlp.c_fc`)), `h.${l}.mlp.c_proj`))
   }
   return { hidden: norm(x, 'ln_f'), table, keys, values }
@@ -112,6 +117,6 @@ function apart(g: GraphBuilder, x: Value, segments: readonly DecoderSegment[]): 
   if (segments.length === 1) return [x]
   return g.splitRows(
     x,
-    segments.map(({ tokens }) => [...tokens.shape, x.shape.at(-1) as number]),
+    segments.map(({ positions }) => [...positions.shape, x.shape.at(-1) as number]),
   )
 }

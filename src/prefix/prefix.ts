@@ -1,7 +1,10 @@
 // A trained prefix: the past keys and values that stand for one task, and what they belong to.
 
-/** Where the keys and values are put in. GPT-2 has `decoder_self` alone. */
-export type Attachment = 'decoder_self' | 'encoder_self' | 'cross'
+/**
+ * Where the keys and values are put in. GPT-2 has `decoder_self`; `infix` stands between prompt and output, which no engine
+ * plays: it is measured in trainings.
+ */
+export type Attachment = 'decoder_self' | 'encoder_self' | 'cross' | 'infix'
 
 /** What a stored prefix must name, because playing it with another convention is wrong without any error. */
 export interface PrefixHeader {

@@ -26,10 +26,17 @@ export interface BestPrefix {
   readonly values: Float32Array
 }
 
-const format = 'preamble.checkpoint.1'
+/** What a checkpoint belongs to; one that belongs to anything else is refused on decoding. */
+export interface Task {
+  /** Over data, options, model and tokenizer. */
+  readonly sha256: string
+  /** Of the code: another version may train another prefix from the same state. */
+  readonly version: string
+}
 
-/** `task` names what is being trained; a checkpoint of another task is refused on decoding. */
-export function encodeCheckpoint(checkpoint: Checkpoint, task: string): Uint8Array {
+const format = 'preamble.checkpoint.2'
+
+export function encodeCheckpoint(checkpoint: Checkpoint, task: Task): Uint8Array {
   const { step, best, stale, validationLoss, isStopped } = checkpoint
   const tensors: TensorToWrite[] = []
   const add = (name: string, data: Float32Array): void => {
@@ -49,14 +56,19 @@ export function encodeCheckpoint(checkpoint: Checkpoint, task: string): Uint8Arr
     isStopped,
     best: best && { step: best.step, validationLoss: best.validationLoss },
   }
-  return writeSafetensors(tensors, { format, task, state: JSON.stringify(state) })
+  return writeSafetensors(tensors, { format, task: task.sha256, version: task.version, state: JSON.stringify(state) })
 }
 
 /** Throws `prefix_invalid` where the bytes are no checkpoint of `task`, or lack one of `names`. */
-export function decodeCheckpoint(bytes: Uint8Array, task: string, names: readonly string[]): Checkpoint {
+export function decodeCheckpoint(bytes: Uint8Array, task: Task, names: readonly string[]): Checkpoint {
   const { metadata, tensors } = readFile(bytes)
   if (metadata['format'] !== format) throw invalid(`its format is ${metadata['format']}, not ${format}`)
-  if (metadata['task'] !== task) throw invalid(`it belongs to ${metadata['task']}, this training is ${task}`)
+  if (metadata['version'] !== task.version) {
+    throw invalid(`version ${metadata['version']} of the code wrote it, this is version ${task.version}`)
+  }
+  if (metadata['task'] !== task.sha256) {
+    throw invalid(`it belongs to ${metadata['task']}, this training is ${task.sha256}`)
+  }
   const take = (name: string): Float32Array => {
     const tensor = tensors.get(name)
     if (tensor === undefined) throw invalid(`it has no tensor ${name}`)

@@ -1,12 +1,15 @@
 // Held-out loss: how well a finished prefix predicts examples it was not trained on.
 import type { Model } from '../model/model.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
+import type { Prefix } from '../prefix/prefix.ts'
 import { float32 } from '../tensor/tensor.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { epochBatches } from './batches.ts'
-import type { EncodedExample } from './encode.ts'
-import { batchFeeds } from './feeds.ts'
+import { encodeExamples, type EncodedExample } from './encode.ts'
+import { batchFeeds, lossWeight } from './feeds.ts'
 import { evaluationGraph } from './graphs.ts'
-import type { PrefixShape } from './parameters.ts'
+import type { Example } from './options.ts'
+import { foldedShape, prefixShape, type PrefixShape } from './parameters.ts'
 
 /** More held-out examples than this do not make the loss surer by enough to be worth their time. */
 export const evaluationExamplesMax = 256
@@ -20,7 +23,7 @@ export class Evaluator {
 
   private constructor(program: Program | null, shape: PrefixShape, examples: readonly EncodedExample[]) {
     this.#program = program
-    this.#shape = shape
+    this.#shape = foldedShape(shape)
     const lengths = examples.map(({ tokens }) => tokens.length)
     this.#batches = epochBatches(lengths, batchSize, 0, 0).map((batch) =>
       batch.map((index) => examples[index] as EncodedExample),
@@ -48,7 +51,7 @@ export class Evaluator {
     let sum = 0
     let count = 0
     for (const batch of this.#batches) {
-      const feeds = batchFeeds(batch, prefixLength, 'mean')
+      const feeds = batchFeeds(batch, this.#shape, lossWeight(batch, 'mean'))
       const outputs = await (this.#program as Program).run({
         ...feeds,
         keys: float32(keys, extents),
@@ -63,5 +66,25 @@ export class Evaluator {
 
   async dispose(): Promise<void> {
     await this.#program?.dispose()
+  }
+}
+
+/**
+ * Mean loss per target token, in nats, of a finished prefix on examples of its template; an infix, which the engine does not
+ * serve, is measured like any other. Throws `input_too_long`, naming the example.
+ */
+export async function heldOutLoss(
+  { runtime, model, tokenizer }: { readonly runtime: Runtime; readonly model: Model; readonly tokenizer: Tokenizer },
+  { header, keys, values }: Prefix,
+  examples: readonly Example[],
+): Promise<number> {
+  const { prefixLength, template, attachment } = header
+  const shape = prefixShape(model.config, prefixLength, 0, attachment === 'infix' ? 'infix' : 'prefix')
+  const encoded = encodeExamples(tokenizer, template, examples, model.config.positionsMax - prefixLength)
+  const evaluator = await Evaluator.open(runtime, model, shape, encoded)
+  try {
+    return await evaluator.loss(keys, values)
+  } finally {
+    await evaluator.dispose()
   }
 }

@@ -1,18 +1,28 @@
-// One batch of encoded examples as the tensors that the training and evaluation graphs take.
+// One batch of encoded examples, and the parameters, as the tensors that the training and evaluation graphs take.
 import type { Feeds } from '../runtime/runtime.ts'
 import { float32, int32 } from '../tensor/tensor.ts'
+import { embeddingFeeds } from './embedding.ts'
 import type { EncodedExample } from './encode.ts'
+import { infixPastLengths, infixStart } from './infix.ts'
 import type { TrainingOptions } from './options.ts'
+import { parameterShapes, type Parameters, type PrefixShape } from './parameters.ts'
 
 /**
- * int32 tokens and positions [B, T], rows, labels [R] and lossWeights [R] with R the batch's target tokens.
- * Rows are padded at their end, where causal attention keeps them out of sight. The weights make of the tokens'
- * losses what `reduction` says: the sum over an example's targets, mean over the batch; or the mean over all targets.
+ * What each target token's loss counts, over all `examples` of an optimizer step: with it the losses' sum is what `reduction`
+ * says, the sum over an example's targets, mean over the examples; or the mean over all targets.
+ */
+export function lossWeight(examples: readonly EncodedExample[], reduction: TrainingOptions['lossReduction']): number {
+  return 1 / (reduction === 'sum' ? examples.length : examples.reduce((sum, { targets }) => sum + targets.length, 0))
+}
+
+/**
+ * int32 tokens and positions [B, T], rows, labels [R] and lossWeights [R] with R the batch's target tokens, each of `weight`;
+ * int32 pastLengths [1], or [B, T] for an infix. Rows are padded at their end, where causal attention keeps them out of sight.
  */
 export function batchFeeds(
   batch: readonly EncodedExample[],
-  prefixLength: number,
-  reduction: TrainingOptions['lossReduction'],
+  { prefixLength, variant }: Pick<PrefixShape, 'prefixLength' | 'variant'>,
+  weight: number,
 ): Feeds {
   const width = Math.max(...batch.map(({ tokens }) => tokens.length))
   const count = batch.reduce((sum, { targets }) => sum + targets.length, 0)
@@ -23,20 +33,33 @@ export function batchFeeds(
   let next = 0
   batch.forEach((example, b) => {
     tokens.set(example.tokens, b * width)
-    // A padded position repeats the last one: it must exist, and nobody sees it.
-    for (let t = 0; t < width; t++) positions[b * width + t] = prefixLength + Math.min(t, example.tokens.length - 1)
+    const shifted = variant === 'infix' ? infixStart(example) : 0
+    for (let t = 0; t < width; t++) {
+      // A padded position repeats the last one: it must exist, and nobody sees it.
+      const position = Math.min(t, example.tokens.length - 1)
+      positions[b * width + t] = position + (position >= shifted ? prefixLength : 0)
+    }
     example.targets.forEach((label, j) => {
       rows[next] = b * width + example.promptLength - 1 + j
       labels[next++] = label
     })
   })
-  const lossWeights = new Float32Array(count).fill(1 / (reduction === 'sum' ? batch.length : count))
   return {
     tokens: int32(tokens, [batch.length, width]),
     positions: int32(positions, [batch.length, width]),
     rows: int32(rows, [count]),
     labels: int32(labels, [count]),
-    lossWeights: float32(lossWeights, [count]),
-    pastLengths: int32(Int32Array.of(prefixLength), [1]),
+    lossWeights: float32(new Float32Array(count).fill(weight), [count]),
+    pastLengths:
+      variant === 'infix' ? infixPastLengths(batch, width, prefixLength) : int32(Int32Array.of(prefixLength), [1]),
   }
+}
+
+/** The trainables, and what the graph needs beside them to make keys and values. */
+export function parameterFeeds(parameters: Parameters, shape: PrefixShape): Feeds {
+  const shapes = parameterShapes(shape)
+  const trainables = Object.fromEntries(
+    [...parameters].map(([name, data]) => [name, float32(data, shapes.get(name) as readonly number[])]),
+  )
+  return shape.variant === 'embedding' ? { ...trainables, ...embeddingFeeds(shape) } : trainables
 }

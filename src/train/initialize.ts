@@ -1,10 +1,15 @@
-// Where a prefix starts from: the keys and values that real words give in the frozen model, or random numbers.
+// Where a prefix starts from: the keys and values that real words give in the frozen model, a stored prefix, or random numbers.
 import { ServiceError } from '../errors/errors.ts'
+import { GraphBuilder } from '../graph/builder.ts'
+import { makeGraph } from '../graph/graph.ts'
+import { gpt2Embedding } from '../model/gpt2.ts'
 import type { Model } from '../model/model.ts'
+import type { Prefix } from '../prefix/prefix.ts'
 import { forkSeed, Random } from '../random/random.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { float32, int32, sizeOf, type Tensor } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { embeddingParameter } from './embedding.ts'
 import { fitRows } from './fit.ts'
 import { parameterShapes, type Parameters, type PrefixShape } from './parameters.ts'
 
@@ -34,13 +39,32 @@ export async function initialParameters(
       `initialization is ${JSON.stringify(initialization)}, not "random" or "text:" and words`,
     )
   }
-  const activations = await wordActivations(parts, shape, words)
-  if (shape.reparametrization > 0) fitNetwork(parameters, shape, activations)
+  const tokens = wordTokens(parts, shape, words)
+  if (shape.variant === 'embedding') parameters.set(embeddingParameter, await wordEmbeddings(parts, tokens))
   else {
-    parameters.set('keys', layerMajor(activations, shape, 0))
-    parameters.set('values', layerMajor(activations, shape, 1))
+    const activations = await wordActivations(parts, shape, tokens)
+    const [keys, values] = [layerMajor(activations, shape, 0), layerMajor(activations, shape, 1)]
+    startFrom(parameters, shape, { keys, values })
   }
   return parameters
+}
+
+/** Parameters that give the keys and values of `prefix`, of the same shape. */
+export function continuedParameters(shape: PrefixShape, prefix: KeysAndValues, seed: number): Parameters {
+  const parameters = randomParameters(shape, new Random(forkSeed(seed, initialSeed)))
+  startFrom(parameters, shape, prefix)
+  return parameters
+}
+
+/** [layers, heads, P, headDim] each. */
+type KeysAndValues = Pick<Prefix, 'keys' | 'values'>
+
+function startFrom(parameters: Parameters, shape: PrefixShape, { keys, values }: KeysAndValues): void {
+  if (shape.reparametrization > 0) fitNetwork(parameters, shape, { keys, values })
+  else {
+    parameters.set('keys', Float32Array.from(keys))
+    parameters.set('values', Float32Array.from(values))
+  }
 }
 
 /** Keeps the stream of initial values apart from that of the batches, whose epochs count from 0. */
@@ -59,15 +83,30 @@ function randomParameters(shape: PrefixShape, random: Random): Parameters {
   return new Map([...parameterShapes(shape)].map(([name, extents]) => [name, draw(name, extents)]))
 }
 
-/** Keys and values of the words' first P tokens, the words repeated as often as it takes: [2·layers, P, width]. */
-async function wordActivations(
-  { runtime, model, tokenizer }: InitialParts,
-  shape: PrefixShape,
-  words: string,
-): Promise<Float32Array> {
-  const { layers, heads, headDim, prefixLength } = shape
+/** The words' first P tokens, the words repeated as often as it takes. */
+function wordTokens({ tokenizer }: InitialParts, { prefixLength }: PrefixShape, words: string): Int32Array {
   const tokens: number[] = []
   while (tokens.length < prefixLength) tokens.push(...tokenizer.encode(` ${words}`))
+  return Int32Array.from(tokens.slice(0, prefixLength))
+}
+
+/** [tokens, width] */
+async function wordEmbeddings({ runtime, model }: InitialParts, tokens: Int32Array): Promise<Float32Array> {
+  const g = new GraphBuilder()
+  const embeddings = g.gather(gpt2Embedding(g, model.config), g.input('tokens', [tokens.length], 'int32'))
+  const program = await runtime.compile(makeGraph({ embeddings }), model.weights)
+  const outputs = await program.run({ tokens: int32(tokens, [tokens.length]) })
+  await program.dispose()
+  return (outputs['embeddings'] as Tensor).data as Float32Array
+}
+
+/** Keys and values of the tokens at positions 0 to P − 1: [2·layers, P, width]. */
+async function wordActivations(
+  { runtime, model }: InitialParts,
+  shape: PrefixShape,
+  tokens: Int32Array,
+): Promise<Float32Array> {
+  const { layers, heads, headDim, prefixLength } = shape
   const program = await runtime.compile(model.forwardGraph(), model.weights)
   const empty = Object.fromEntries(
     Array.from({ length: layers }, (_, l): [string, Tensor][] => [
@@ -77,7 +116,7 @@ async function wordActivations(
   )
   const { present } = await program.run({
     ...empty,
-    tokens: int32(Int32Array.from(tokens.slice(0, prefixLength)), [1, prefixLength]),
+    tokens: int32(tokens, [1, prefixLength]),
     positions: int32(
       Int32Array.from({ length: prefixLength }, (_, t) => t),
       [1, prefixLength],
@@ -108,8 +147,8 @@ function layerMajor(
   return out
 }
 
-/** Sets the output layer so that the network gives the words' keys and values: least squares in place of the paper's 500 steps. */
-function fitNetwork(parameters: Parameters, shape: PrefixShape, activations: Float32Array): void {
+/** Sets the output layer so that the network gives these keys and values: least squares in place of the paper's 500 steps. */
+function fitNetwork(parameters: Parameters, shape: PrefixShape, prefix: KeysAndValues): void {
   const { layers, heads, headDim, prefixLength, reparametrization } = shape
   const width = heads * headDim
   const [embedding, weight, bias] = ['embedding', 'hidden.weight', 'hidden.bias'].map(
@@ -122,12 +161,14 @@ function fitNetwork(parameters: Parameters, shape: PrefixShape, activations: Flo
       sum += (embedding?.[p * width + d] as number) * (weight?.[d * reparametrization + column] as number)
     return Math.tanh(sum)
   })
-  // Column (2·layer + s)·width + i of row p.
+  // Column ((2·layer + s)·heads + head)·headDim + i of row p.
   const target = new Float64Array(prefixLength * 2 * layers * width)
-  for (let half = 0; half < 2 * layers; half++) {
-    for (let p = 0; p < prefixLength; p++) {
-      const from = (half * prefixLength + p) * width
-      target.set(activations.subarray(from, from + width), (p * 2 * layers + half) * width)
+  for (const [s, half] of [prefix.keys, prefix.values].entries()) {
+    for (let at = 0; at < half.length; at += headDim) {
+      const p = (at / headDim) % prefixLength
+      const head = Math.floor(at / (headDim * prefixLength))
+      const [l, h] = [Math.floor(head / heads), head % heads]
+      target.set(half.subarray(at, at + headDim), p * 2 * layers * width + ((2 * l + s) * heads + h) * headDim)
     }
   }
   const fitted = fitRows(hidden, target, prefixLength)

@@ -4,6 +4,16 @@ import type { Prefix } from '../prefix/prefix.ts'
 
 export type { Example } from '../prefix/example.ts'
 
+/**
+ * `prefix`: keys and values of every layer, before the text. `embedding`: P input embeddings at positions 0 to P − 1, whose
+ * keys and values the frozen model makes; served like any other. `infix`: keys and values of every layer between prompt and
+ * output, for comparison alone (Li & Liang 2021, sections 7.2 and 7.3).
+ */
+export type PrefixVariant = 'prefix' | 'embedding' | 'infix'
+
+/** What the learning rate does after the warm-up. */
+export type Schedule = 'linear' | 'cosine' | 'constant'
+
 /** Every field has a default that works; null means chosen for you. */
 export interface TrainingOptions {
   /** P, in virtual tokens. */
@@ -13,7 +23,20 @@ export interface TrainingOptions {
   /** Optimizer steps in all. */
   readonly steps: number | null
   readonly batchSize: number
+  /** Batches whose gradients make one optimizer step. */
+  readonly accumulation: number
   readonly learningRate: number | null
+  /** Optimizer steps in which the rate rises from 0 in a line. */
+  readonly warmupSteps: number
+  readonly schedule: Schedule
+  readonly weightDecay: number
+  /** Largest norm of a step's gradients. */
+  readonly clipNorm: number
+  /** Share of the prefix's keys and values that each step leaves out. */
+  readonly dropout: number
+  /** ε of the training loss; held-out loss has none. */
+  readonly labelSmoothing: number
+  readonly variant: PrefixVariant
   /** Width of the hidden layer of the reparametrization network; 0 trains keys and values directly. null: chosen. */
   readonly reparametrization: number | null
   /** `text:WORDS` starts from the keys and values that the words give in the frozen model; `random` does not. */
@@ -23,18 +46,48 @@ export interface TrainingOptions {
   readonly lossReduction: 'sum' | 'mean'
 }
 
+/** The paper's settings, or what works where it has none. */
+export const trainingDefaults: TrainingOptions = {
+  prefixLength: 10,
+  epochs: 5,
+  steps: null,
+  batchSize: 10,
+  accumulation: 1,
+  learningRate: null,
+  warmupSteps: 0,
+  schedule: 'linear',
+  weightDecay: 0,
+  clipNorm: 1,
+  dropout: 0,
+  labelSmoothing: 0,
+  variant: 'prefix',
+  reparametrization: null,
+  initialization: 'text:table to text',
+  seed: 1,
+  lossReduction: 'sum',
+}
+
+/** A stored prefix to go on from, in the place of words or random numbers. */
+export interface StartingPrefix {
+  /** Names it for good: `pfx_…@` and the hash of its artifact. */
+  readonly label: string
+  /** Asked for at the beginning of a training only. */
+  load(): Promise<Prefix>
+}
+
 export interface TrainingData {
   readonly examples: readonly Example[]
   /** Examples never trained on. Empty: no held-out loss, the last step is kept. */
   readonly heldOut: readonly Example[]
   readonly template: string
+  readonly from: StartingPrefix | null
 }
 
 export interface TrainingProgress {
-  /** Steps done. */
+  /** Optimizer steps done. */
   readonly step: number
   readonly steps: number
-  /** Mean loss per target token of this step's batch in nats, whatever `lossReduction` is. */
+  /** Mean loss per target token of this step's batches in nats, whatever `lossReduction` is; smoothed where asked for. */
   readonly loss: number
   /** Mean held-out loss per target token in nats, at the last time it was measured. */
   readonly validationLoss: number | null

@@ -3,6 +3,9 @@ import type { GraphBuilder } from '../graph/builder.ts'
 import type { Value } from '../graph/ops.ts'
 import type { ModelConfig } from '../model/config.ts'
 import type { LayerPast } from '../model/gpt2.ts'
+import type { Model } from '../model/model.ts'
+import { embeddingParameter, embeddingValues } from './embedding.ts'
+import type { PrefixVariant } from './options.ts'
 
 /** Trainables by name, in the order the optimizer walks them. */
 export type Parameters = Map<string, Float32Array>
@@ -14,25 +17,34 @@ export interface PrefixShape {
   readonly headDim: number
   /** Hidden width of the reparametrization; 0: none. */
   readonly reparametrization: number
+  readonly variant: PrefixVariant
 }
 
 export function prefixShape(
   { layers, heads, headDim }: ModelConfig,
   prefixLength: number,
   reparametrization: number,
+  variant: PrefixVariant = 'prefix',
 ): PrefixShape {
-  return { prefixLength, layers, heads, headDim, reparametrization }
+  return { prefixLength, layers, heads, headDim, reparametrization, variant }
 }
 
-/** Direct: keys and values. Reparametrized: embedding → linear → tanh → linear. */
+/** The same keys and values as they are once training is over, whatever made them. */
+export function foldedShape(shape: PrefixShape): PrefixShape {
+  return { ...shape, reparametrization: 0, variant: shape.variant === 'infix' ? 'infix' : 'prefix' }
+}
+
+/** Direct: keys and values. Embedding: the inputs. Reparametrized: embedding → linear → tanh → linear. */
 export function parameterShapes({
   prefixLength,
   layers,
   heads,
   headDim,
   reparametrization: hidden,
+  variant,
 }: PrefixShape): Map<string, readonly number[]> {
   const width = heads * headDim
+  if (variant === 'embedding') return new Map([[embeddingParameter, [prefixLength, width]]])
   if (hidden === 0) {
     const shape = [layers, heads, prefixLength, headDim]
     return new Map([
@@ -62,7 +74,8 @@ export interface PrefixValues {
  * Adds the prefix to a graph. The network's output column is ((2·layer + s)·heads + head)·headDim + i, with s = 0
  * for keys and 1 for values.
  */
-export function prefixValues(g: GraphBuilder, shape: PrefixShape): PrefixValues {
+export function prefixValues(g: GraphBuilder, model: Pick<Model, 'decoder'>, shape: PrefixShape): PrefixValues {
+  if (shape.variant === 'embedding') return embeddingValues(g, model, shape)
   const { layers, heads, headDim, prefixLength } = shape
   const trainables = new Map([...parameterShapes(shape)].map(([name, extents]) => [name, g.input(name, extents)]))
   const of = (name: string): Value => trainables.get(name) as Value

@@ -1,7 +1,9 @@
 // Options filled in: what was left to be chosen, chosen.
+import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
 import type { EncodedExample } from './encode.ts'
 import { BatchSequence } from './batches.ts'
+import { checkOptions } from './conflicts.ts'
 import type { TrainingOptions } from './options.ts'
 
 export interface TrainingPlan extends TrainingOptions {
@@ -24,28 +26,34 @@ function chosenRate(width: number, reparametrization: number): number {
   return (reparametrization > 0 ? 1e-3 : 2.5e-2) * scale ** 0.5
 }
 
+/**
+ * `isStarted`: the prefix goes on from a stored one, which has no network any more. Throws `invalid_request` for options that
+ * do not go together.
+ */
 export function planTraining(
   options: TrainingOptions,
   model: Pick<Model, 'config'>,
   encoded: readonly EncodedExample[],
+  isStarted = false,
 ): TrainingPlan {
+  const { batchSize, accumulation, seed, epochs, variant } = options
   const lengths = encoded.map(({ tokens }) => tokens.length)
-  const steps = options.steps ?? new BatchSequence(lengths, options.batchSize, options.seed).steps(options.epochs)
-  const reparametrization = options.reparametrization ?? reparametrizationDefault
+  const steps = options.steps ?? Math.ceil(new BatchSequence(lengths, batchSize, seed).steps(epochs) / accumulation)
+  const isDirect = isStarted || variant === 'embedding'
+  const reparametrization = options.reparametrization ?? (isDirect ? 0 : reparametrizationDefault)
   const learningRate = options.learningRate ?? chosenRate(model.config.width, reparametrization)
-  return {
+  if (isStarted && variant === 'embedding') {
+    const message =
+      'the variant embedding cannot start from a stored prefix: keys and values do not tell their embeddings'
+    throw new ServiceError('invalid_request', message)
+  }
+  const plan = {
     ...options,
     steps,
     reparametrization,
     learningRate,
     evaluateEvery: Math.max(1, Math.ceil(steps / evaluations)),
   }
-}
-
-/** Linear decay to 0; `step` counts from 0. */
-export function learningRateAt(
-  { learningRate, steps }: Pick<TrainingPlan, 'learningRate' | 'steps'>,
-  step: number,
-): number {
-  return learningRate * (1 - step / steps)
+  checkOptions(plan)
+  return plan
 }

@@ -1,22 +1,27 @@
 // Examples to a prefix: the training loop.
 import { createHash } from 'node:crypto'
+import { version } from '../config/version.ts'
 import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
+import { checkPrefixFits } from '../prefix/artifact.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
-import { float32 } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { AdamW } from './adamw.ts'
+import { AdamW, adamWDefaults } from './adamw.ts'
 import { BatchSequence } from './batches.ts'
-import { decodeCheckpoint, encodeCheckpoint, type BestPrefix } from './checkpoint.ts'
+import { decodeCheckpoint, encodeCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
+import { DivergenceWatch } from './divergence.ts'
 import { encodeExamples, type EncodedExample } from './encode.ts'
 import { Evaluator } from './evaluator.ts'
-import { batchFeeds } from './feeds.ts'
-import { foldGraph, gradientOf, trainingGraph } from './graphs.ts'
-import { initialParameters } from './initialize.ts'
+import { parameterFeeds } from './feeds.ts'
+import { GradientProgram } from './gradients.ts'
+import { foldGraph } from './graphs.ts'
+import { continuedParameters, initialParameters } from './initialize.ts'
+import { Meter } from './meter.ts'
 import type { TrainingData, TrainingOptions, TrainingProgress, TrainingRun } from './options.ts'
 import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from './parameters.ts'
-import { learningRateAt, planTraining, type TrainingPlan } from './plan.ts'
+import { planTraining, type TrainingPlan } from './plan.ts'
+import { learningRateAt } from './schedule.ts'
 
 export interface TrainerParts {
   readonly runtime: Runtime
@@ -29,7 +34,8 @@ const patience = 4
 
 /**
  * Opens a training, from its beginning or from a checkpoint of the same training.
- * Throws `examples_invalid`, `input_too_long`, `invalid_request`, or `prefix_invalid` for an unusable checkpoint.
+ * Throws `examples_invalid`, `input_too_long`, `invalid_request`, `prefix_model_mismatch` for a prefix that it cannot start
+ * from, or `prefix_invalid` for an unusable checkpoint.
  */
 export async function openTraining(
   parts: TrainerParts,
@@ -42,17 +48,38 @@ export async function openTraining(
   const room = model.config.positionsMax - options.prefixLength
   const encoded = encodeExamples(tokenizer, data.template, data.examples, room)
   const heldOut = encodeExamples(tokenizer, data.template, data.heldOut, room)
-  const plan = planTraining(options, model, encoded)
-  const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization)
+  const plan = planTraining(options, model, encoded, data.from !== null)
+  const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization, plan.variant)
   const [program, fold, evaluator] = await Promise.all([
-    runtime.compile(trainingGraph(model, shape), model.weights),
-    runtime.compile(foldGraph(shape), model.weights),
+    GradientProgram.open(runtime, model, shape, plan),
+    runtime.compile(foldGraph(model, shape), model.weights),
     Evaluator.open(runtime, model, shape, heldOut),
   ])
   const trainer = new Trainer({ parts, data, plan, shape, encoded, program, fold, evaluator })
-  if (checkpoint === null) trainer.start(await initialParameters(parts, shape, plan.initialization, plan.seed))
-  else trainer.resume(checkpoint)
-  return trainer
+  try {
+    if (checkpoint !== null) trainer.resume(checkpoint)
+    else trainer.start(await startingParameters(parts, data, plan, shape))
+    return trainer
+  } catch (error) {
+    await trainer.dispose()
+    throw error
+  }
+}
+
+async function startingParameters(
+  parts: TrainerParts,
+  { from }: TrainingData,
+  { initialization, seed }: TrainingPlan,
+  shape: PrefixShape,
+): Promise<Parameters> {
+  if (from === null) return initialParameters(parts, shape, initialization, seed)
+  const { model, tokenizer } = parts
+  const prefix = await from.load()
+  const { name, sha256, config } = model
+  checkPrefixFits(prefix.header, { ...config, name, sha256, tokenizerSha256: tokenizer.sha256 })
+  if (prefix.header.prefixLength === shape.prefixLength) return continuedParameters(shape, prefix, seed)
+  const message = `prefixLength is ${shape.prefixLength}, the prefix ${from.label} to start from has ${prefix.header.prefixLength}`
+  throw new ServiceError('invalid_request', message)
 }
 
 interface TrainerState {
@@ -61,7 +88,7 @@ interface TrainerState {
   readonly plan: TrainingPlan
   readonly shape: PrefixShape
   readonly encoded: readonly EncodedExample[]
-  readonly program: Program
+  readonly program: GradientProgram
   readonly fold: Program
   readonly evaluator: Evaluator
 }
@@ -69,8 +96,9 @@ interface TrainerState {
 class Trainer implements TrainingRun {
   readonly used: Readonly<Record<string, unknown>>
   readonly #s: TrainerState
-  readonly #task: string
+  readonly #task: Task
   readonly #batches: BatchSequence
+  readonly #watch: DivergenceWatch
   #parameters: Parameters = new Map()
   #optimizer = new AdamW(new Map())
   #step = 0
@@ -87,18 +115,22 @@ class Trainer implements TrainingRun {
       plan.batchSize,
       plan.seed,
     )
+    this.#watch = new DivergenceWatch(parts.model.config.vocabulary)
+    const from = data.from?.label ?? null
     this.used = {
       ...plan,
+      // Words give no start where a stored prefix does.
+      ...(from !== null && { from, initialization: null }),
       optimizer: 'adamw',
-      schedule: 'linear',
+      version,
       runtime: parts.runtime.name,
       examples: data.examples.length,
       heldOut: data.heldOut.length,
       targetTokens: encoded.reduce((sum, { targets }) => sum + targets.length, 0),
     }
     // The same data, options and model make the same training: a checkpoint belongs to one of them.
-    const identity = JSON.stringify([data, plan, parts.model.sha256, parts.tokenizer.sha256])
-    this.#task = createHash('sha256').update(identity).digest('hex')
+    const identity = JSON.stringify([{ ...data, from }, plan, parts.model.sha256, parts.tokenizer.sha256])
+    this.#task = { sha256: createHash('sha256').update(identity).digest('hex'), version }
   }
 
   get step(): number {
@@ -106,8 +138,9 @@ class Trainer implements TrainingRun {
   }
 
   start(parameters: Parameters): void {
+    const { weightDecay, clipNorm } = this.#s.plan
     this.#parameters = parameters
-    this.#optimizer = new AdamW(parameters)
+    this.#optimizer = new AdamW(parameters, { ...adamWDefaults, weightDecay, clipNorm })
   }
 
   resume(bytes: Uint8Array): void {
@@ -142,11 +175,13 @@ class Trainer implements TrainingRun {
     const { plan, encoded } = this.#s
     const meter = new Meter()
     while (this.#step < plan.steps && !this.#isStopped && !signal.aborted) {
-      const batch = this.#batches.at(this.#step).map((index) => encoded[index] as EncodedExample)
-      const loss = await this.#update(batch)
+      const batches = Array.from({ length: plan.accumulation }, (_, i) =>
+        this.#batches.at(this.#step * plan.accumulation + i),
+      )
+      const loss = await this.#update(batches)
       this.#step += 1
       if (this.#step % plan.evaluateEvery === 0 || this.#step === plan.steps) await this.#evaluate()
-      meter.add(batch)
+      meter.add(batches.flat().map((index) => encoded[index] as EncodedExample))
       const left = this.#isStopped ? 0 : plan.steps - this.#step
       yield { step: this.#step, steps: plan.steps, loss, validationLoss: this.#validationLoss, ...meter.rates(left) }
     }
@@ -158,8 +193,8 @@ class Trainer implements TrainingRun {
     const { keys, values } = this.#best ?? (await this.#folded())
     return {
       header: {
-        attachment: 'decoder_self',
-        textPositionStart: plan.prefixLength,
+        attachment: plan.variant === 'infix' ? 'infix' : 'decoder_self',
+        textPositionStart: plan.variant === 'infix' ? 0 : plan.prefixLength,
         prefixLength: plan.prefixLength,
         layers: model.config.layers,
         heads: model.config.heads,
@@ -183,27 +218,14 @@ class Trainer implements TrainingRun {
     await Promise.all([program.dispose(), fold.dispose(), evaluator.dispose()])
   }
 
-  /** Forward, backward and AdamW on one batch; answers the mean loss per target token. */
-  async #update(batch: readonly EncodedExample[]): Promise<number> {
-    const { plan, shape, program } = this.#s
-    const outputs = await program.run({
-      ...batchFeeds(batch, plan.prefixLength, plan.lossReduction),
-      ...parameterFeeds(this.#parameters, shape),
-    })
-    const gradients = new Map(
-      [...this.#parameters.keys()].map((name) => [name, outputs[gradientOf(name)]?.data as Float32Array]),
-    )
-    const losses = outputs['tokenLosses']?.data as Float32Array
-    const loss = losses.reduce((sum, value) => sum + value, 0) / losses.length
-    const norm = this.#optimizer.update(gradients, this.#step + 1, learningRateAt(plan, this.#step))
-    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
-      const examples = this.#batches.at(this.#step).map((index) => index + 1)
-      throw new ServiceError(
-        'training_diverged',
-        `step ${this.#step + 1} gave a loss of ${loss} and a gradient norm of ${norm} on examples ${examples.join(', ')}; a lower learningRate than ${plan.learningRate} may help`,
-        { step: this.#step + 1, examples },
-      )
-    }
+  /** Forward, backward and AdamW on the batches of a step, given as indices; answers the mean loss per target token. */
+  async #update(batches: readonly (readonly number[])[]): Promise<number> {
+    const { plan, encoded, program } = this.#s
+    const rows = batches.map((batch) => batch.map((index) => encoded[index] as EncodedExample))
+    const { loss, gradients } = await program.of(rows, this.#parameters, this.#step)
+    const gradientNorm = this.#optimizer.update(gradients, this.#step + 1, learningRateAt(plan, this.#step))
+    const examples = batches.flat().map((index) => index + 1)
+    this.#watch.check({ step: this.#step + 1, examples, loss, gradientNorm, learningRate: plan.learningRate })
     return loss
   }
 
@@ -224,36 +246,5 @@ class Trainer implements TrainingRun {
   async #folded(): Promise<{ readonly keys: Float32Array; readonly values: Float32Array }> {
     const folded = await this.#s.fold.run(parameterFeeds(this.#parameters, this.#s.shape))
     return { keys: folded['folded.keys']?.data as Float32Array, values: folded['folded.values']?.data as Float32Array }
-  }
-}
-
-function parameterFeeds(parameters: Parameters, shape: PrefixShape): Record<string, ReturnType<typeof float32>> {
-  const shapes = parameterShapes(shape)
-  return Object.fromEntries(
-    [...parameters].map(([name, data]) => [name, float32(data, shapes.get(name) as readonly number[])]),
-  )
-}
-
-/** Speeds since a run began, in this process. */
-class Meter {
-  readonly #startMs = performance.now()
-  #steps = 0
-  #tokens = 0
-  #examples = 0
-
-  add(batch: readonly EncodedExample[]): void {
-    this.#steps += 1
-    this.#examples += batch.length
-    for (const { tokens } of batch) this.#tokens += tokens.length
-  }
-
-  rates(stepsLeft: number): Pick<TrainingProgress, 'tokensPerSecond' | 'examplesPerSecond' | 'etaMs'> {
-    const elapsedMs = performance.now() - this.#startMs
-    const perSecond = (count: number): number => (1000 * count) / elapsedMs
-    return {
-      tokensPerSecond: perSecond(this.#tokens),
-      examplesPerSecond: perSecond(this.#examples),
-      etaMs: (elapsedMs / this.#steps) * stepsLeft,
-    }
   }
 }

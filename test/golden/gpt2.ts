@@ -20,7 +20,14 @@ export interface Gpt2Golden {
   readonly prefixLength: number
   readonly middle: number
   readonly optimizer: { readonly steps: number; readonly learningRate: number }
-  readonly batch: { readonly tokens: GoldenTensor; readonly positions: GoldenTensor; readonly rows: readonly number[]; readonly labels: readonly number[] }
+  readonly batch: {
+    readonly lengths: readonly number[]
+    readonly promptLengths: readonly number[]
+    readonly tokens: GoldenTensor
+    readonly positions: GoldenTensor
+    readonly rows: readonly number[]
+    readonly labels: readonly number[]
+  }
   readonly prefix: Group
   readonly network: Group
   readonly expected: {
@@ -36,6 +43,27 @@ export interface Gpt2Golden {
     }
     readonly training: { readonly losses: readonly number[]; readonly norms: readonly number[]; readonly final: Group }
     readonly decode: { readonly prefix: readonly GoldenDecode[]; readonly bare: readonly GoldenDecode[] }
+  }
+  readonly options: {
+    readonly smoothing: number
+    readonly warmupSteps: number
+    readonly weightDecay: number
+    readonly clipNorm: number
+    readonly accumulated: readonly (readonly number[])[]
+    readonly inputs: GoldenTensor
+    readonly infix: { readonly positions: GoldenTensor; readonly pastLengths: GoldenTensor }
+    readonly rates: Readonly<Record<'linear' | 'cosine' | 'constant', readonly number[]>>
+    readonly expected: {
+      readonly smoothing: { readonly tokenLosses: GoldenTensor; readonly gradients: Group }
+      readonly accumulated: { readonly losses: readonly number[]; readonly norms: readonly number[]; readonly final: Group }
+      readonly embedding: {
+        readonly keys: GoldenTensor
+        readonly values: GoldenTensor
+        readonly loss: number
+        readonly gradients: Group
+      }
+      readonly infix: { readonly tokenLosses: GoldenTensor; readonly gradients: Group }
+    }
   }
   readonly roundedLogits: { readonly float16: GoldenTensor; readonly bfloat16: GoldenTensor }
 }

@@ -9,7 +9,15 @@ const options = {
   epochs: 5,
   steps: null,
   batchSize: 10,
+  accumulation: 1,
   learningRate: null,
+  warmupSteps: 0,
+  schedule: 'linear',
+  weightDecay: 0,
+  clipNorm: 1,
+  dropout: 0,
+  labelSmoothing: 0,
+  variant: 'prefix',
   reparametrization: null,
   initialization: 'text:table to text',
   seed: 1,
@@ -37,8 +45,8 @@ test('examples are stored, the prefix is recorded and its training is in line, w
   const job = service.queue.data.get(jobId)
   assert.ok(job !== undefined)
   assert.deepEqual(await service.datasets.get(job.datasetId), examples)
-  const data = { prefixId: id, datasetId: job.datasetId, validation: 0.1, template: ' {input} <|endoftext|>', options }
-  assert.deepEqual(job, data)
+  const template = ' {input} <|endoftext|>'
+  assert.deepEqual(job, { prefixId: id, datasetId: job.datasetId, validation: 0.1, template, options, from: null })
   const record = await service.registry.find('e2e')
   assert.equal(record.jobId, jobId)
   assert.deepEqual(record.training, options)
@@ -65,6 +73,7 @@ test('a stored dataset, a list of held-out examples and options of its own are p
       validation: null,
       template,
       options: { ...options, ...training },
+      from: null,
     },
   )
   assert.deepEqual(await service.datasets.get(String(job?.validation)), validation)

@@ -228,6 +228,17 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
       })
     })
 
+    test('a child that runs out of memory fails its job with advice, and the worker goes on with the next', async () => {
+      const [aborted, next] = [await enqueue('abort'), await enqueue('steps 1')]
+      await withWorker(async () => {
+        assert.equal((await follow(queue, aborted)).at(-1)?.type, 'failed')
+        const { error } = await get(aborted)
+        assert.equal(error?.code, 'engine_failed')
+        assert.match(error?.detail ?? '', /aborted \(SIGABRT\), .*memory: take a smaller batchSize/)
+        assert.equal((await follow(queue, next)).at(-1)?.type, 'succeeded')
+      })
+    })
+
     test('a running job is cancelled by a message, and without one by the wish in the job', async () => {
       const [told, found] = [await enqueue('hold'), await enqueue('hold')]
       await withWorker(async (ends) => {

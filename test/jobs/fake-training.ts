@@ -100,6 +100,7 @@ export function fakeService(steps: number): FakeService {
     job: { id: 'job_1', data: jobData('{input}'), updateProgress: async (report) => void progress.push(report) },
     registry: {
       find,
+      load: () => Promise.reject(new ServiceError('prefix_not_found', 'there is no such prefix')),
       update,
       publish: async (id, prefix, changes) => {
         await update(id, { ...changes, status: 'ready' })

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
 import type { JobLog } from '../../src/jobs/worker.ts'
+import { trainingDefaults } from '../../src/train/options.ts'
 
 /** Short, so that the jobs of a killed worker are found soon. */
 export const lockMs = 1_500
@@ -18,15 +19,12 @@ export function jobData(template: string): TrainJobData {
     validation: 0.1,
     template,
     options: {
+      ...trainingDefaults,
       prefixLength: 2,
       epochs: 1,
-      steps: null,
       batchSize: 1,
-      learningRate: null,
       reparametrization: 0,
       initialization: 'random',
-      seed: 1,
-      lossReduction: 'sum',
     },
   }
 }

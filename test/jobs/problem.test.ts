@@ -34,6 +34,24 @@ test('a child that went away is told from one that failed, and a kill comes with
   assert.match(problemOf(new Error('Unexpected exit code: 7 signal: null')).detail, /exit code 7/)
 })
 
+test('a training that ran out of memory is told so, however the word came, and what is no want of memory is not', () => {
+  for (const text of [
+    'Unexpected exit code: null signal: SIGKILL',
+    'Unexpected exit code: null signal: SIGABRT',
+    'Unexpected exit code: 134 signal: null',
+    'Array buffer allocation failed',
+    'Non-zero status code returned while running Gemm node: std::bad_alloc',
+    'Failed to allocate memory for requested buffer of size 412876800',
+    'Worker terminated due to reaching memory limit: JS heap out of memory',
+  ]) {
+    const { code, detail } = problemOf(new Error(text))
+    assert.equal(code, 'engine_failed')
+    assert.match(detail, /memory.*smaller batchSize/, text)
+  }
+  for (const text of ['Unexpected exit code: 1 signal: null', 'the weights cannot be allocated to a device'])
+    assert.doesNotMatch(problemOf(new Error(text)).detail, /batchSize/)
+})
+
 test('a reason that is not ours is passed on in its words, a long one is cut', () => {
   assert.deepEqual(decodeProblem('{"code":7}'), { code: 'engine_failed', detail: '{"code":7}' })
   assert.deepEqual(decodeProblem('missing lock'), { code: 'engine_failed', detail: 'missing lock' })

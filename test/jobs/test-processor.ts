@@ -9,14 +9,15 @@ import { stopError } from '../../src/jobs/stopping.ts'
 const stepMs = 10
 
 /**
- * `steps N` reports N steps; `fail CODE` and `throw TEXT` fail; `die N` is killed at its first N starts; `hold` waits to be
- * told to stop; `hold-first` does so at its first start only.
+ * `steps N` reports N steps; `fail CODE` and `throw TEXT` fail; `die N` is killed at its first N starts; `abort` ends as a
+ * process without memory does; `hold` waits to be told to stop; `hold-first` does so at its first start only.
  */
 export default async function run(job: ChildJob, signal: AbortSignal): Promise<object> {
   const [command = '', word = ''] = job.data.template.split(' ')
   if (command === 'fail') throw new ServiceError(word as ErrorCode, `failed with ${word}`)
   if (command === 'throw') throw new Error(`thrown: ${word}`)
   if (command === 'die' && job.attemptsStarted <= Number(word)) process.kill(process.pid, 'SIGKILL')
+  if (command === 'abort') process.abort()
   if (command === 'steps') {
     for (let step = 1; step <= Number(word); step++) {
       await job.updateProgress(progress(step, Number(word)))

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ServiceError } from '../../src/errors/errors.ts'
 import type { StopReason } from '../../src/jobs/job.ts'
+import { isFinal } from '../../src/jobs/problem.ts'
 import { handedBack } from '../../src/jobs/stopping.ts'
 import { defaultRhythm, trainJob, type TrainingRhythm } from '../../src/jobs/training.ts'
-import { examples, fakeService, type FakeService } from './fake-training.ts'
+import type { TrainingOptions } from '../../src/train/options.ts'
+import { examples, FakeRun, fakeService, type FakeService } from './fake-training.ts'
 
 const never = new AbortController().signal
 const everyStep: TrainingRhythm = {
@@ -53,7 +55,7 @@ test('the held-out examples are drawn from the data, or are a dataset of their o
   const datasets = { get: (id: string) => Promise.resolve(id === 'ds_2' ? others : examples) }
   const job = { ...own.job, data: { ...own.job.data, validation: 'ds_2' } }
   await trainJob(job, never, { ...own, datasets })
-  assert.deepEqual(own.opened[0], { examples, heldOut: others, template: '{input}' })
+  assert.deepEqual(own.opened[0], { examples, heldOut: others, template: '{input}', from: null })
 })
 
 test('reports come at most so often, the first and the last always', async () => {
@@ -163,4 +165,68 @@ test('what goes wrong in a training comes out as it is, and the checkpoint stays
   await assert.rejects(trainJob(service.job, never, service, everyStep), { code: 'store_full' })
   assert.equal((await service.checkpoints.get('job_1'))?.[0], 3)
   assert.ok(service.runs[0]?.isDisposed)
+})
+
+test('a full store costs a checkpoint and not the training, and the last good one is what a stopped job goes on from', async () => {
+  const service = fakeService(9)
+  let room = 3
+  const checkpoints = {
+    ...service.checkpoints,
+    put: async (id: string, bytes: Uint8Array) => {
+      if (room-- <= 0) throw new ServiceError('store_full', 'no room')
+      await service.checkpoints.put(id, bytes)
+    },
+  }
+  const parts = { ...service, checkpoints }
+  await assert.rejects(trainJob(service.job, stopAt(service, 7, 'shutdown'), parts, everyStep), { name: handedBack })
+  assert.equal((await service.checkpoints.get('job_1'))?.[0], 3)
+  assert.deepEqual(
+    service.warnings,
+    [4, 5, 6, 7].map((step) => `job job_1 could not be written down at step ${step}, its training goes on`),
+  )
+  await trainJob(service.job, never, parts, everyStep)
+  assert.equal(service.published[0]?.keys[0], await undisturbed(9))
+})
+
+test('what else goes wrong with a checkpoint is no matter of room, and ends the run', async () => {
+  const service = fakeService(9)
+  const checkpoints = { ...service.checkpoints, put: () => Promise.reject(new Error('a bug')) }
+  await assert.rejects(trainJob(service.job, never, { ...service, checkpoints }, everyStep), /a bug/)
+})
+
+test('a job of an older version, without the options that came since, has their defaults', async () => {
+  const service = fakeService(1)
+  const { labelSmoothing: _, accumulation: __, ...older } = service.job.data.options
+  const asked: unknown[] = []
+  const openTraining: FakeService['openTraining'] = (data, options, checkpoint) => {
+    asked.push(options)
+    return service.openTraining(data, options, checkpoint)
+  }
+  const job = { ...service.job, data: { ...service.job.data, options: older as TrainingOptions } }
+  await trainJob(job, never, { ...service, openTraining })
+  assert.deepEqual(asked, [service.job.data.options])
+})
+
+test('the prefix to start from is loaded when the training asks for it, and named by its artifact', async () => {
+  const service = fakeService(1)
+  const source = await new FakeRun(1, null).prefix()
+  const registry = { ...service.registry, load: (id: string) => Promise.resolve({ ...source, id }) }
+  const data = { ...service.job.data, from: { prefixId: 'pfx_9', artifactSha256: 'abc' } }
+  await trainJob({ ...service.job, data }, never, { ...service, registry })
+  assert.equal(service.opened[0]?.from?.label, 'pfx_9@abc')
+  assert.deepEqual(await service.opened[0]?.from?.load(), { ...source, id: 'pfx_9' })
+})
+
+test('a source that was deleted before the training began fails the job, which is not cancelled for it', async () => {
+  const service = fakeService(1)
+  const openTraining: FakeService['openTraining'] = async (data, options, checkpoint) => {
+    await data.from?.load()
+    return service.openTraining(data, options, checkpoint)
+  }
+  const job = { ...service.job, data: { ...service.job.data, from: { prefixId: 'pfx_9', artifactSha256: 'abc' } } }
+  await assert.rejects(trainJob(job, never, { ...service, openTraining }), {
+    code: 'prefix_not_found',
+    message: 'the prefix pfx_9, from which the training was to start, was deleted before it did',
+  })
+  assert.ok(isFinal({ code: 'prefix_not_found', detail: '' }))
 })

@@ -19,14 +19,25 @@ interface AttentionShape {
   readonly past: number | string
   readonly pastBatch: 1 | 'B'
   readonly lengthsBatch: 1 | 'B'
+  /** Lengths for each query instead of each row. */
+  readonly perQuery?: boolean
 }
 
-function attention(g: GraphBuilder, { past, pastBatch, lengthsBatch }: AttentionShape): Value {
+function attention(g: GraphBuilder, { past, pastBatch, lengthsBatch, perQuery = false }: AttentionShape): Value {
   const qkv = [rows(g, 'q', 4), rows(g, 'k', 4), rows(g, 'v', 4)] as const
   const pastKey = g.input('pastKey', [pastBatch, 2, 2, past])
   const pastValue = g.input('pastValue', [pastBatch, 2, past, 2])
-  return g.attention([...qkv, pastKey, pastValue, g.input('lengths', [lengthsBatch], 'int32')], 2)
+  const lengths = g.input('lengths', perQuery ? [lengthsBatch, 'T'] : [lengthsBatch], 'int32')
+  return g.attention([...qkv, pastKey, pastValue, lengths], 2)
 }
+
+/** Hidden states, table and labels. */
+const scored = (g: GraphBuilder): readonly [Value, Value, Value] => [
+  g.input('h', ['R', 3]),
+  g.weight('table', [7, 3]),
+  g.input('labels', ['R'], 'int32'),
+]
+const threeRows = { integers: { labels: [6, 0, 3] }, dims: { R: 3 } }
 
 export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
   input: [{ name: 'of named dimensions', build: (g) => g.scale(rows(g, 'x', 2), 3), dims: BT }],
@@ -187,6 +198,18 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
       dims: { B: 2, T: 1, P: 5 },
     },
     {
+      name: 'over a past of which each query of each row sees another part',
+      build: (g) => attention(g, { past: 3, pastBatch: 1, lengthsBatch: 'B', perQuery: true }),
+      integers: { lengths: [0, 2, 3, 1, 0, 3] },
+      dims: BT,
+    },
+    {
+      name: 'over a past of each row, of which each query sees another part, the same in all rows',
+      build: (g) => attention(g, { past: 'P', pastBatch: 'B', lengthsBatch: 1, perQuery: true }),
+      integers: { lengths: [0, 4, 2] },
+      dims: { ...BT, P: 4 },
+    },
+    {
       name: 'of queries, keys and values cut from one projection',
       build: (g) => {
         const [q, k, v] = g.split(rows(g, 'qkv', 12), 2, [4, 4, 4]) as [Value, Value, Value]
@@ -209,28 +232,28 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
       integers: { lengths: [3, 2] },
       dims: BT,
     },
-  ],
-  crossEntropy: [
     {
-      name: 'against a frozen table',
+      name: 'all five cotangents, of which each query sees another part of the past',
       build: (g) =>
-        g.crossEntropy(g.input('h', ['R', 3]), g.weight('table', [7, 3]), g.input('labels', ['R'], 'int32')),
-      integers: { labels: [6, 0, 3] },
-      dims: { R: 3 },
+        g.attentionGrad(
+          attention(g, { past: 3, pastBatch: 1, lengthsBatch: 'B', perQuery: true }).node.inputs as never,
+          rows(g, 'ct', 4),
+          2,
+        ),
+      integers: { lengths: [0, 0, 3, 2, 1, 3] },
+      dims: BT,
     },
   ],
+  crossEntropy: [
+    { name: 'against a frozen table', build: (g) => g.crossEntropy(...scored(g)), ...threeRows },
+    { name: 'with smoothed labels', build: (g) => g.crossEntropy(...scored(g), 0.3), ...threeRows },
+  ],
   crossEntropyGrad: [
+    { name: 'of three rows', build: (g) => g.crossEntropyGrad(scored(g), g.input('ct', ['R']), 0), ...threeRows },
     {
-      name: 'of three rows',
-      build: (g) =>
-        g.crossEntropyGrad(
-          g.input('h', ['R', 3]),
-          g.weight('table', [7, 3]),
-          g.input('labels', ['R'], 'int32'),
-          g.input('ct', ['R']),
-        ),
-      integers: { labels: [6, 0, 3] },
-      dims: { R: 3 },
+      name: 'of smoothed labels',
+      build: (g) => g.crossEntropyGrad(scored(g), g.input('ct', ['R']), 0.3),
+      ...threeRows,
     },
   ],
 }

@@ -1,53 +1,22 @@
 // The whole model against PyTorch: logits, losses and every gradient by name, on both runtimes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { readFile } from 'node:fs/promises'
-import path from 'node:path'
-import { openModel, type Model } from '../../src/model/model.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
-import { evaluate } from '../../src/runtime/reference/reference.ts'
-import type { Feeds } from '../../src/runtime/runtime.ts'
-import type { Graph } from '../../src/graph/graph.ts'
-import type { Tensor } from '../../src/tensor/tensor.ts'
-import { readSafetensors, toFloat32 } from '../../src/tensor/safetensors.ts'
 import { AdamW } from '../../src/train/adamw.ts'
 import { foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
 import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from '../../src/train/parameters.ts'
-import { learningRateAt } from '../../src/train/plan.ts'
-import { assertClose, golden, goldenFeeds, goldenFolder, toTensor } from '../golden/gpt2.ts'
+import { learningRateAt } from '../../src/train/schedule.ts'
+import { assertClose, golden, goldenFeeds, toTensor } from '../golden/gpt2.ts'
+import { goldenRuntimes, model } from './golden-runs.ts'
 
-type Run = (graph: Graph, feeds: Feeds) => Promise<Record<string, Tensor>>
-
-/** Of the largest value; PyTorch's own float32 is off by up to 6e-7 on the same figures. */
-const tolerances = { onnx: 1e-5, reference: 1e-12 } as const
-
-const model = await openModel(`${goldenFolder}/model`)
 const direct = prefixShape(model.config, golden.prefixLength, 0)
 const network = prefixShape(model.config, golden.prefixLength, golden.middle)
 
-const runs: Record<keyof typeof tolerances, Run> = {
-  onnx: async (graph, feeds) => {
-    const program = await createOnnxRuntime({ threads: 1 }).compile(graph, model.weights)
-    const outputs = await program.run(feeds)
-    await program.dispose()
-    return outputs
-  },
-  reference: async (graph, feeds) => evaluate(graph, feeds, await referenceWeights(model)),
-}
-
-for (const [name, run] of Object.entries(runs) as [keyof typeof tolerances, Run][]) {
-  const tolerance = tolerances[name]
-
+for (const { name, tolerance, run, feeds } of goldenRuntimes) {
   for (const reduction of ['sum', 'mean'] as const) {
     test(`${name}: losses and prefix gradients of the ${reduction} agree with PyTorch`, async () => {
-      const feeds: Feeds = {
-        ...goldenFeeds(reduction),
-        keys: toTensor(golden.prefix['keys']!),
-        values: toTensor(golden.prefix['values']!),
-      }
-      // A weight of 1/3 is no float32 number: the reference gets it in float64, as PyTorch had it.
-      const exact = name === 'reference' ? { ...feeds, lossWeights: inFloat64(feeds['lossWeights'] as Tensor) } : feeds
-      const outputs = await run(trainingGraph(model, direct), exact)
+      const prefix = { keys: toTensor(golden.prefix['keys']!), values: toTensor(golden.prefix['values']!) }
+      const outputs = await run(trainingGraph(model, direct), { ...feeds(reduction), ...prefix })
       assertClose('token losses', outputs['tokenLosses']!.data, golden.expected.tokenLosses.data, tolerance)
       for (const [parameter, expected] of Object.entries(golden.expected.gradients[reduction])) {
         assertClose(`gradient of ${parameter}`, outputs[gradientOf(parameter)]!.data, expected.data, tolerance)
@@ -57,12 +26,10 @@ for (const [name, run] of Object.entries(runs) as [keyof typeof tolerances, Run]
 
   test(`${name}: the reparametrized prefix and the gradients of its five parameters agree with PyTorch`, async () => {
     const parameters = Object.fromEntries(Object.entries(golden.network).map(([key, value]) => [key, toTensor(value)]))
-    const folded = await run(foldGraph(network), parameters)
+    const folded = await run(foldGraph(model, network), parameters)
     assertClose('keys', folded['folded.keys']!.data, golden.expected.reparametrized.keys.data, tolerance)
     assertClose('values', folded['folded.values']!.data, golden.expected.reparametrized.values.data, tolerance)
-    const feeds = goldenFeeds('sum')
-    const exact = name === 'reference' ? { ...feeds, lossWeights: inFloat64(feeds['lossWeights'] as Tensor) } : feeds
-    const outputs = await run(trainingGraph(model, network), { ...exact, ...parameters })
+    const outputs = await run(trainingGraph(model, network), { ...feeds('sum'), ...parameters })
     for (const [parameter, expected] of Object.entries(golden.expected.reparametrized.gradients)) {
       assertClose(`gradient of ${parameter}`, outputs[gradientOf(parameter)]!.data, expected.data, tolerance)
     }
@@ -105,24 +72,15 @@ async function train(
     const gradients = new Map(
       [...parameters.keys()].map((name) => [name, outputs[gradientOf(name)]!.data as Float32Array]),
     )
-    norms.push(optimizer.update(gradients, step + 1, learningRateAt(golden.optimizer, step)))
+    norms.push(
+      optimizer.update(
+        gradients,
+        step + 1,
+        learningRateAt({ ...golden.optimizer, warmupSteps: 0, schedule: 'linear' }, step),
+      ),
+    )
   }
   await program.dispose()
   assert.equal(losses.length, golden.expected.training.losses.length)
   return { losses, norms, parameters }
-}
-
-function inFloat64(tensor: Tensor): Tensor {
-  const exact = 1 / Math.round(1 / (tensor.data[0] as number))
-  return { ...tensor, data: new Float64Array(tensor.data.length).fill(exact) }
-}
-
-async function referenceWeights({ weights }: Model): Promise<Map<string, Float64Array>> {
-  const { tensors } = readSafetensors(await readFile(path.join(weights.folder, 'model.safetensors')))
-  return new Map(
-    [...tensors].map(([name, { bytes }]) => [
-      name.replace(/^transformer\./, ''),
-      Float64Array.from(toFloat32('F32', bytes)),
-    ]),
-  )
 }

@@ -2,7 +2,7 @@
 import { openModel } from '../../src/model/model.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts'
-import type { TrainingData, TrainingOptions } from '../../src/train/options.ts'
+import { trainingDefaults, type TrainingData, type TrainingOptions } from '../../src/train/options.ts'
 import type { TrainerParts } from '../../src/train/trainer.ts'
 import { goldenFolder } from '../golden/gpt2.ts'
 
@@ -31,15 +31,12 @@ export async function tinyParts(): Promise<TrainerParts> {
 }
 
 export const tinyOptions: TrainingOptions = {
+  ...trainingDefaults,
   prefixLength: 4,
-  epochs: 5,
-  steps: null,
   batchSize: 4,
   learningRate: 1e-2,
   reparametrization: 8,
   initialization: 'text:abc',
-  seed: 1,
-  lossReduction: 'sum',
 }
 
 /** Say the letter that comes next. */
@@ -52,5 +49,6 @@ export function tinyData(count = 24, heldOut = 6): TrainingData {
     examples: Array.from({ length: count }, (_, i) => example(i)),
     heldOut: Array.from({ length: heldOut }, (_, i) => example(i + 7)),
     template: ' {input} <|endoftext|>',
+    from: null,
   }
 }

@@ -1,26 +1,14 @@
 // The training loop: it learns, it repeats itself bit for bit, it goes on where it was, and it fails well.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { version } from '../../src/config/version.ts'
 import { Random } from '../../src/random/random.ts'
-import type { TrainingData, TrainingOptions, TrainingProgress, TrainingRun } from '../../src/train/options.ts'
-import { openTraining } from '../../src/train/trainer.ts'
-import { tinyData, tinyOptions, tinyParts } from './tiny.ts'
+import { readSafetensors, toFloat32, writeSafetensors } from '../../src/tensor/safetensors.ts'
+import type { TrainingProgress } from '../../src/train/options.ts'
+import { advance, finish, open, parts } from './runs.ts'
+import { tinyData } from './tiny.ts'
 
-const parts = await tinyParts()
-const never = new AbortController().signal
 const seed = Number(process.env['SEED'] ?? 5)
-
-const open = (
-  options: Partial<TrainingOptions> = {},
-  data: TrainingData = tinyData(),
-  checkpoint: Uint8Array | null = null,
-): Promise<TrainingRun> => openTraining(parts, data, { ...tinyOptions, ...options }, checkpoint)
-
-async function finish(run: TrainingRun): Promise<TrainingProgress[]> {
-  const reports: TrainingProgress[] = []
-  for await (const report of run.steps(never)) reports.push(report)
-  return reports
-}
 
 for (const reparametrization of [0, 8]) {
   const kind = reparametrization === 0 ? 'direct' : 'reparametrized'
@@ -63,12 +51,7 @@ for (const reparametrization of [0, 8]) {
     let resumed = await open({ reparametrization })
     const losses: number[] = []
     for (let leg = 0; leg < 10; leg++) {
-      const stop = new AbortController()
-      let left = 1 + Math.floor(4 * random.next())
-      for await (const { loss } of resumed.steps(stop.signal)) {
-        losses.push(loss)
-        if (--left === 0) stop.abort()
-      }
+      losses.push(...(await advance(resumed, 1 + Math.floor(4 * random.next()))))
       checkpoint = resumed.checkpoint()
       await resumed.dispose()
       resumed = await open({ reparametrization }, tinyData(), checkpoint)
@@ -164,6 +147,26 @@ test('an example that does not fit into the context is named with its length', a
     code: 'input_too_long',
     message: 'example 25 comes to 85 tokens (prompt 83, output 3), beside the prefix there is room for 60',
   })
+})
+
+test('a checkpoint of another version of the code is refused, naming both', async () => {
+  const run = await open()
+  const { metadata, tensors } = readSafetensors(run.checkpoint())
+  const older = writeSafetensors(
+    [...tensors].map(([name, { shape, bytes }]) => ({
+      name,
+      dtype: 'F32' as const,
+      shape,
+      data: toFloat32('F32', bytes),
+    })),
+    { ...metadata, version: '0.0.1' },
+  )
+  await assert.rejects(open({}, tinyData(), older), {
+    code: 'prefix_invalid',
+    message: `the checkpoint cannot be used: version 0.0.1 of the code wrote it, this is version ${version}`,
+  })
+  assert.equal(run.used['version'], version)
+  await run.dispose()
 })
 
 test('a checkpoint of another training is refused', async () => {

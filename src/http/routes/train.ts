@@ -1,9 +1,12 @@
 // POST /prefixes: examples are stored, the prefix is recorded, and its training is put in line.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ServiceError } from '../../errors/errors.ts'
-import { createJobId } from '../../jobs/job.ts'
+import { createJobId, startingLabel } from '../../jobs/job.ts'
 import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
+import { defaultTemplate } from '../../prefix/template.ts'
+import { optionConflicts } from '../../train/conflicts.ts'
+import { trainingDefaults, type TrainingOptions } from '../../train/options.ts'
 import type { HttpParts } from '../parts.ts'
 import { Accepted, TrainBody } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
@@ -26,7 +29,7 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
               headers: { location: { type: 'string', description: 'The job.' } },
               content: { 'application/json': { schema: Accepted } },
             },
-            ...problems(400, 404, 413, 415, 422, 503, 507),
+            ...problems(400, 404, 409, 413, 415, 422, 503, 507),
           },
         },
       },
@@ -40,18 +43,22 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
 
 async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixRecord & { jobId: string }> {
   const { registry, queue, model } = parts
-  checkFields(body, model.positionsMax)
+  const source = body.from === null ? null : await findSource(body.from, parts)
+  const asked = askedOf(body, source)
+  checkFields(body, asked, model.positionsMax)
+  const { name } = body
+  const { template, options } = asked
+  const { prefixLength } = options
   const validation = Array.isArray(body.validation) ? checkHeldOut(body.validation) : body.validation
   const dataset = await storeExamples(body, parts)
   const jobId = createJobId()
-  const { name, template, training } = body
-  const { prefixLength } = training
+  const from = source && { prefixId: source.id, artifactSha256: source.artifactSha256 }
   const record = await registry.create({
     name,
     jobId,
     template,
     prefixLength,
-    training,
+    training: { ...options, ...(from && { from: startingLabel(from.prefixId, from.artifactSha256) }) },
     dataset,
     model: { name: model.name, sha256: model.sha256 },
     tokenizerSha256: model.tokenizerSha256,
@@ -62,7 +69,8 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
       datasetId: dataset.id,
       validation: typeof validation === 'number' ? validation : (await parts.datasets.put(validation)).id,
       template,
-      options: training,
+      options,
+      from,
     })
   } catch (error) {
     await markFailed(record.id, error, parts)
@@ -71,7 +79,40 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
   return { ...record, jobId }
 }
 
-function checkFields({ examples, dataset, template, training }: TrainBody, positionsMax: number): void {
+type Source = PrefixRecord & { readonly artifactSha256: string }
+
+/** The prefix to start from. Throws `prefix_not_found`, `prefix_not_ready`, or `prefix_model_mismatch` naming both sides. */
+async function findSource(reference: string, { registry, model }: HttpParts): Promise<Source> {
+  const record = await registry.findReady(reference)
+  const sides = [
+    ['modelSha256', record.model.sha256, model.sha256, `the model ${record.model.name}`],
+    ['tokenizerSha256', record.tokenizerSha256, model.tokenizerSha256, 'the tokenizer'],
+  ] as const
+  for (const [field, theirs, ours, what] of sides) {
+    if (theirs === ours) continue
+    const message = `from: the prefix ${reference} was trained for ${what} with sha256 ${theirs}, this service runs ${model.name}, ${ours}`
+    throw new ServiceError('prefix_model_mismatch', message, { field, prefix: theirs, model: ours })
+  }
+  return record as Source // What is ready has an artifact.
+}
+
+interface Asked {
+  readonly template: string
+  readonly options: TrainingOptions
+  readonly source: Source | null
+}
+
+/** What is left out follows the prefix that the training starts from. */
+function askedOf({ template, training }: TrainBody, source: Source | null): Asked {
+  const prefixLength = training.prefixLength ?? source?.prefixLength ?? trainingDefaults.prefixLength
+  return { template: template ?? source?.template ?? defaultTemplate, options: { ...training, prefixLength }, source }
+}
+
+function checkFields(
+  { examples, dataset }: Pick<TrainBody, 'examples' | 'dataset'>,
+  { template, options, source }: Asked,
+  positionsMax: number,
+): void {
   const errors: FieldError[] = []
   if ((examples === undefined) === (dataset === undefined)) {
     const received = examples === undefined ? 'neither' : 'both'
@@ -79,11 +120,25 @@ function checkFields({ examples, dataset, template, training }: TrainBody, posit
   }
   const badTemplate = templateError(template)
   if (badTemplate !== null) errors.push(badTemplate)
-  if (training.prefixLength >= positionsMax) {
+  const { prefixLength, variant } = options
+  if (prefixLength >= positionsMax) {
     const expected = `less than the ${positionsMax} positions of the model`
-    errors.push({ pointer: '/training/prefixLength', expected, received: String(training.prefixLength) })
+    errors.push({ pointer: '/training/prefixLength', expected, received: String(prefixLength) })
+  }
+  if (source !== null && prefixLength !== source.prefixLength) {
+    const expected = `the ${source.prefixLength} virtual tokens of ${source.id}, which it starts from`
+    errors.push({ pointer: '/training/prefixLength', expected, received: String(prefixLength) })
+  }
+  if (source !== null && variant === 'embedding') {
+    errors.push({ pointer: '/training/variant', expected: 'prefix, where a training has a `from`', received: variant })
+  }
+  for (const { option, expected, received } of optionConflicts(options)) {
+    errors.push({ pointer: `/training/${option}`, expected, received })
   }
   if (errors.length > 0) throw invalidFields(errors)
+  if (variant !== 'infix') return
+  const message = 'an infix cannot be served: it stands between prompt and output, where the engine puts nothing'
+  throw new ServiceError('not_supported', message, { supported: ['prefix', 'embedding'] })
 }
 
 function checkHeldOut(examples: readonly unknown[]) {

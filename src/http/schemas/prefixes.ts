@@ -2,7 +2,8 @@
 import { Type, type Static } from 'typebox'
 import type { PrefixStatus } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
-import { Anything, answer, JobError, Next, Nullable, pageQuery, requestBody, Word, withoutDefaulted } from './shared.ts'
+import { Anything, answer, JobError, Next, Nullable, pageQuery, requestBody, Word } from './shared.ts'
+import { Training } from './training.ts'
 
 /** In UTF-16 units. */
 export const templateLengthMax = 4_096
@@ -20,47 +21,24 @@ const example = { input: 'name : Blue Spice | food : Thai', output: 'Blue Spice 
 /** Open, as what is wrong with an example is reported by its number, with everything else that is wrong with it. */
 const ExampleItem = Type.Object({ input: Type.String(), output: Type.String() }, { examples: [example] })
 
-const Training = withoutDefaulted(
-  {
-    prefixLength: Type.Integer({ minimum: 1, maximum: 1_024, default: 10, description: 'P, in virtual tokens.' }),
-    epochs: Type.Integer({ minimum: 1, maximum: 10_000, default: 5, description: 'Used where `steps` is null.' }),
-    steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
-      default: null,
-      description: 'Optimizer steps in all; null: as many as the epochs make.',
-    }),
-    batchSize: Type.Integer({ minimum: 1, maximum: 1_024, default: 10, description: 'Examples in a step.' }),
-    learningRate: Nullable(Type.Number({ exclusiveMinimum: 0, maximum: 10 }), {
-      default: null,
-      description: 'At the start, falling to 0 in a line; null: chosen.',
-    }),
-    reparametrization: Nullable(Type.Integer({ minimum: 0, maximum: 8_192 }), {
-      default: null,
-      description: 'Width of the network that makes the prefix in training; 0: none; null: chosen.',
-    }),
-    initialization: Type.String({
-      pattern: '^(random|text:[^]*\\S[^]*)$',
-      maxLength: 1_000,
-      default: 'text:table to text',
-      description: '`text:WORDS` starts from what the words give in the frozen model; `random` does not.',
-    }),
-    seed: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 1 }),
-    lossReduction: Word(['sum', 'mean'], { default: 'sum', description: 'Over the target tokens of an example.' }),
-  },
-  { default: {}, description: 'Everything has a default that works.' },
-)
-
 export const TrainBody = requestBody(
   'TrainRequest',
   {
     name: Nullable(Name, { default: null }),
     examples: Type.Optional(Type.Array(ExampleItem, { description: 'Either these or `dataset`.' })),
     dataset: Type.Optional(Type.String({ maxLength: 64, description: 'Id from POST /datasets.' })),
-    template: Type.String({
-      minLength: 1,
-      maxLength: templateLengthMax,
-      default: defaultTemplate,
-      description: 'How an input becomes the prompt; {input} stands in it once.',
+    from: Nullable(Type.String({ maxLength: 128 }), {
+      default: null,
+      description:
+        'Id, name (its latest version that is ready) or name@version of a prefix whose keys and values the new one starts from.',
     }),
+    template: Type.Optional(
+      Type.String({
+        minLength: 1,
+        maxLength: templateLengthMax,
+        description: `How an input becomes the prompt; {input} stands in it once. Left out: that of \`from\`, or ${JSON.stringify(defaultTemplate)}.`,
+      }),
+    ),
     validation: Type.Unsafe<number | Static<typeof ExampleItem>[]>({
       type: ['number', 'array'],
       minimum: 0,

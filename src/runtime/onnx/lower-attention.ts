@@ -132,17 +132,19 @@ function sideBySide(e: Emitter, parts: readonly string[]): string {
 /** [batch or 1, 1, query, past + query]: 0 where a query sees a position. Made once for all layers. */
 function bias(e: Emitter, query: Value, pastKey: Value, pastLengths: Value): string {
   const [rows, queries] = [pastLengths.shape[0]!, query.shape[1]!]
-  const past = e.emit('Expand', [pastBias(e, pastKey, pastLengths), e.shape([1, 1, queries, 1])])
+  const seen = pastBias(e, pastKey, pastLengths)
+  const past = pastLengths.shape.length > 1 ? seen : e.emit('Expand', [seen, e.shape([1, 1, queries, 1])])
   const fresh = e.emit('Expand', [causalBias(e, query), e.shape([rows, 1, 1, 1])])
   return sideBySide(e, [past, fresh])
 }
 
-/** [batch, 1, 1, past]: 0 where the position is below the row's length. */
+/** [batch or 1, 1, query or 1, past]: 0 where the position is below the length of the row, or of the query. */
 function pastBias(e: Emitter, pastKey: Value, pastLengths: Value): string {
-  const lengths = e.emit('Reshape', [
-    e.emit('Cast', [e.full(pastLengths)], { attributes: { to: 7 } }),
-    e.integers([-1, 1, 1, 1]),
-  ])
+  const whole = e.emit('Cast', [e.full(pastLengths)], { attributes: { to: 7 } })
+  const lengths =
+    pastLengths.shape.length > 1
+      ? e.emit('Unsqueeze', [whole, e.integers([1, 3])])
+      : e.emit('Reshape', [whole, e.integers([-1, 1, 1, 1])])
   const seen = e.emit('Less', [countTo(e, pastKey.shape[3]!), lengths])
   return e.emit('Where', [seen, e.float(0), e.float(hidden)])
 }

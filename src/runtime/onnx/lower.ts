@@ -168,22 +168,41 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   attentionGrad: lowerAttentionGrad,
 
   crossEntropy: (e, node) => {
+    const [hidden] = node.inputs
     const { logits, probabilities, label } = softmaxOf(e, node.inputs)
     // log Σ exp(l) = max l − log max p: two passes that only read.
     const maxOf = (name: string): string => e.emit('ReduceMax', [name, e.integers([-1])])
     const logSum = e.emit('Sub', [maxOf(logits), e.emit('Log', [maxOf(probabilities)])])
-    const loss = e.emit('Sub', [logSum, e.emit('GatherElements', [logits, label], { attributes: { axis: 1 } })])
+    const own = e.emit('GatherElements', [logits, label], { attributes: { axis: 1 } })
+    const loss = e.emit('Sub', [logSum, smoothed(e, node, own, (mean) => e.emit('MatMul', [e.flat(hidden), mean]))])
     e.setFull(outputOf(node), e.emit('Reshape', [loss, e.integers([-1])]))
   },
-  // (p − onehot(label)) · table = p · table − table[label]
+  // (p − (1 − ε)·onehot(label) − ε/vocabulary) · table = p · table − (1 − ε)·table[label] − ε·(mean row of table)
   crossEntropyGrad: (e, node) => {
     const [hidden, table, labels, ct] = node.inputs
     const { probabilities } = softmaxOf(e, [hidden, table, labels])
     const mixed = e.emit('Gemm', [probabilities, e.full(table)])
     const own = e.emit('Gather', [e.full(table), e.full(labels)], { attributes: { axis: 0 } })
     const column = e.emit('Reshape', [e.full(ct), e.integers([-1, 1])])
-    e.setFlat(outputOf(node), e.emit('Mul', [e.emit('Sub', [mixed, own]), column]))
+    const target = smoothed(e, node, own, (mean) => e.emit('Reshape', [mean, e.integers([1, -1])]))
+    e.setFlat(outputOf(node), e.emit('Mul', [e.emit('Sub', [mixed, target]), column]))
   },
+}
+
+/**
+ * (1 − ε)·own + ε·(what `of` makes of the mean row of the table, [d, 1]); `own` itself without smoothing. The mean of a row's
+ * logits is hidden · mean(table): the table's mean is folded once, where a mean of logits were one more pass over all of them.
+ */
+function smoothed(
+  e: Emitter,
+  { inputs, attributes: { smoothing } }: Node<'crossEntropy'> | Node<'crossEntropyGrad'>,
+  own: string,
+  of: (mean: string) => string,
+): string {
+  if (smoothing === 0) return own
+  const mean = e.emit('ReduceMean', [e.full(inputs[1]), e.integers([0])], { attributes: { keepdims: 1 } })
+  const column = e.emit('Reshape', [mean, e.integers([-1, 1])])
+  return e.emit('Add', [e.emit('Mul', [own, e.float(1 - smoothing)]), e.emit('Mul', [of(column), e.float(smoothing)])])
 }
 
 function lowerUnary(e: Emitter, node: Node<'tanh'> | Node<'gelu'>, emit: (x: string) => string): void {

@@ -32,9 +32,10 @@ class Geometry {
   pastValueAt(b: number, position: number, h: number, d: number): number {
     return ((this.#pastBatch(b) * this.heads + h) * this.past + position) * this.headDim + d
   }
-  pastLength(b: number): number {
-    const lengths = this.#inputs[5]!.data
-    return lengths.length === 1 ? lengths[0]! : lengths[b]!
+  pastLength(b: number, query: number): number {
+    const { data, shape } = this.#inputs[5]!
+    const row = shape[0] === 1 ? 0 : b
+    return shape.length === 1 ? data[row]! : data[row * this.queries + query]!
   }
   #pastBatch(b: number): number {
     return this.#inputs[3]!.shape[0] === 1 ? 0 : b
@@ -49,7 +50,7 @@ class Geometry {
       for (let d = 0; d < this.headDim; d++) sum += q!.data[this.at(b, query, h, d)]! * keys.data[keyAt(d)]!
       return sum / Math.sqrt(this.headDim)
     }
-    for (let p = 0; p < this.pastLength(b); p++) scores[p] = dot(pastKey!, (d) => this.pastKeyAt(b, p, h, d))
+    for (let p = 0; p < this.pastLength(b, query); p++) scores[p] = dot(pastKey!, (d) => this.pastKeyAt(b, p, h, d))
     for (let t = 0; t <= query; t++) scores[this.past + t] = dot(k!, (d) => this.at(b, t, h, d))
     const max = scores.reduce((a, c) => Math.max(a, c), -Infinity)
     const exponentials = scores.map((s) => Math.exp(s - max))

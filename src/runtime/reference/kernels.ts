@@ -227,21 +227,23 @@ export const kernels: { readonly [Op in OpName]: Kernel<Op> } = {
   attention,
   attentionGrad,
 
-  crossEntropy: (_, [hidden, table, labels], [shape]) => {
+  crossEntropy: ({ attributes: { smoothing } }, [hidden, table, labels], [shape]) => {
     const out = new Float64Array(sizeOf(shape!))
     eachSoftmax(hidden!, table!, (row, probabilities) => {
-      out[row] = -Math.log(probabilities[labels!.data[row]!]!)
+      const mean = -probabilities.reduce((sum, p) => sum + Math.log(p), 0) / probabilities.length
+      out[row] = -(1 - smoothing) * Math.log(probabilities[labels!.data[row]!]!) + smoothing * mean
     })
     return [out]
   },
-  // d hidden = (softmax − onehot(label)) · table, times the row's cotangent.
-  crossEntropyGrad: (_, [hidden, table, labels, ct], [shape]) => {
+  // d hidden = (softmax − (1 − ε)·onehot(label) − ε/vocabulary) · table, times the row's cotangent.
+  crossEntropyGrad: ({ attributes: { smoothing } }, [hidden, table, labels, ct], [shape]) => {
     const out = new Float64Array(sizeOf(shape!))
     const width = lastOf(hidden!)
     eachSoftmax(hidden!, table!, (row, probabilities) => {
-      probabilities[labels!.data[row]!]! -= 1
+      probabilities[labels!.data[row]!]! -= 1 - smoothing
       probabilities.forEach((p, v) => {
-        for (let d = 0; d < width; d++) out[row * width + d]! += ct!.data[row]! * p * table!.data[v * width + d]!
+        const slope = ct!.data[row]! * (p - smoothing / probabilities.length)
+        for (let d = 0; d < width; d++) out[row * width + d]! += slope * table!.data[v * width + d]!
       })
     })
     return [out]

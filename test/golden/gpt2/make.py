@@ -14,7 +14,10 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    DynamicCache, GPT2Config, GPT2LMHeadModel,
+    get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup,
+)
 
 HERE = Path(__file__).resolve().parent
 LAYERS, WIDTH, HEADS, POSITIONS, VOCABULARY = 2, 32, 4, 64, 97
@@ -24,6 +27,12 @@ MIDDLE = 16  # Hidden width of the reparametrization.
 STEPS = 10
 LEARNING_RATE = 1e-2
 DECODE_STEPS = 6
+SMOOTHING = 0.1
+WARMUP_STEPS = 3
+WEIGHT_DECAY = 0.1
+CLIP_NORM = 0.5
+# Rows of the batches whose gradients make one step.
+ACCUMULATED = [[0, 1], [2]]
 SEED = 20213
 # Tokens of a row in all, and how many of them are the prompt: the rest are targets.
 ROWS = [(11, 6), (9, 5), (7, 3)]
@@ -112,6 +121,40 @@ class Batch:
         )
         return output.logits.flatten(0, 1)[self.rows]
 
+    def smoothed(self, model, keys, values) -> dict[str, torch.Tensor]:
+        logits, labels = self.logits(model, keys, values), torch.tensor(self.labels)
+        tokens = torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=SMOOTHING)
+        return {"tokens": tokens, "sum": tokens.sum() / len(ROWS)}
+
+    def embedding_loss(self, model, inputs: torch.Tensor) -> torch.Tensor:
+        """`sum` with input embeddings [P, width] before the text, all in one pass."""
+        batch, width = self.tokens.shape
+        embeddings = torch.cat([inputs.expand(batch, -1, -1), model.transformer.wte(self.tokens)], dim=1)
+        before = torch.arange(PREFIX_LENGTH).expand(batch, -1)
+        output = model(inputs_embeds=embeddings, position_ids=torch.cat([before, self.positions], dim=1))
+        logits = output.logits[:, PREFIX_LENGTH:].flatten(0, 1)[self.rows]
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(self.labels), reduction="sum") / len(ROWS)
+
+    def infix(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions [B, T], and [B, T]: how many of the P past positions each one sees."""
+        start = torch.tensor([prompt - 1 for _, prompt in ROWS])[:, None]
+        seen = PREFIX_LENGTH * (torch.arange(self.width) >= start)
+        return self.positions - PREFIX_LENGTH + seen, seen
+
+    def infix_losses(self, model, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Of each target, where the last token of the prompt is the first to see the past."""
+        (batch, width), (positions, seen) = self.tokens.shape, self.infix()
+        past = torch.arange(PREFIX_LENGTH) < seen[:, :, None]
+        causal = torch.tril(torch.ones(width, width, dtype=torch.bool)).expand(batch, -1, -1)
+        mask = torch.zeros(batch, 1, width, PREFIX_LENGTH + width, dtype=keys.dtype)
+        mask.masked_fill_(~torch.cat([past, causal], dim=2)[:, None], torch.finfo(keys.dtype).min)
+        output = model(
+            input_ids=self.tokens, position_ids=positions, attention_mask=mask,
+            past_key_values=cache_of(keys, values, batch), use_cache=True,
+        )
+        logits = output.logits.flatten(0, 1)[self.rows]
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(self.labels), reduction="none")
+
     def losses(self, model, keys, values) -> dict[str, torch.Tensor]:
         """`tokens` [R]; `sum`: over a row's targets, mean over rows; `mean`: over all targets."""
         logits = self.logits(model, keys, values)
@@ -146,6 +189,64 @@ def train(loss_of, parameters: dict[str, torch.Tensor]) -> dict:
         losses.append(loss.item())
         optimizer.step()
     return {"losses": losses, "norms": norms, "final": {name: leaf.detach() for name, leaf in leaves.items()}}
+
+
+def schedule(name: str, optimizer: torch.optim.Optimizer):
+    if name == "constant":
+        return get_constant_schedule_with_warmup(optimizer, WARMUP_STEPS)
+    make = {"linear": get_linear_schedule_with_warmup, "cosine": get_cosine_schedule_with_warmup}[name]
+    return make(optimizer, WARMUP_STEPS, STEPS)
+
+
+def rates(name: str) -> list[float]:
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=LEARNING_RATE)
+    scheduler, seen = schedule(name, optimizer), []
+    for _ in range(STEPS):
+        seen.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def train_accumulated(model, batch: Batch, parameters: dict[str, torch.Tensor]) -> dict:
+    """Each step sums the gradients of two batches, whose tokens count as in one batch of the mean loss; cosine, weight decay."""
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    optimizer = torch.optim.AdamW(leaves.values(), lr=LEARNING_RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=WEIGHT_DECAY)
+    scheduler, losses, norms = schedule("cosine", optimizer), [], []
+    row_of_target = torch.tensor(batch.row_of_target)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        losses.append(0.0)
+        for rows in ACCUMULATED:
+            tokens = batch.losses(model, **leaves)["tokens"]
+            loss = tokens[torch.isin(row_of_target, torch.tensor(rows))].sum() / len(tokens)
+            loss.backward()
+            losses[-1] += loss.item()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(leaves.values(), CLIP_NORM)))
+        optimizer.step()
+        scheduler.step()
+    return {"losses": losses, "norms": norms, "final": {name: leaf.detach() for name, leaf in leaves.items()}}
+
+
+def compute_options(model: GPT2LMHeadModel, batch: Batch, prefix: dict, inputs: torch.Tensor) -> dict:
+    """What the options of a training come to, in the precision of the model and the parameters."""
+    folded = model(inputs_embeds=inputs[None], position_ids=torch.arange(PREFIX_LENGTH)[None], use_cache=True).past_key_values
+    smoothed = lambda p: batch.smoothed(model, **p)["sum"]
+    infix = lambda p: batch.infix_losses(model, **p).sum() / len(ROWS)
+    return {
+        "smoothing": {
+            "tokenLosses": batch.smoothed(model, **prefix)["tokens"].detach(),
+            "gradients": gradients(smoothed, prefix),
+        },
+        "accumulated": train_accumulated(model, batch, prefix),
+        "embedding": {
+            "keys": torch.stack([layer.keys[0] for layer in folded.layers]).detach(),
+            "values": torch.stack([layer.values[0] for layer in folded.layers]).detach(),
+            "loss": batch.embedding_loss(model, inputs).item(),
+            "gradients": gradients(lambda p: batch.embedding_loss(model, p["inputs"]), {"inputs": inputs}),
+        },
+        "infix": {"tokenLosses": batch.infix_losses(model, **prefix).detach(), "gradients": gradients(infix, prefix)},
+    }
 
 
 @torch.no_grad()
@@ -236,12 +337,16 @@ def main() -> None:
         "output.bias": normal(columns, scale=0.1),
     }
     batch = Batch(generator)
+    inputs = normal(PREFIX_LENGTH, WIDTH, scale=0.5)
     prompts = [batch.tokens[b, :prompt].tolist() for b, (_, prompt) in enumerate(ROWS)]
 
     double = {name: value.double() for name, value in prefix.items()}
     double_network = {name: value.double() for name, value in network.items()}
     single = compute(model, batch, prefix, network, prompts)
     expected = compute(rounded(model, torch.float32), batch, double, double_network, prompts)
+    single_options = compute_options(model, batch, prefix, inputs)
+    options = compute_options(rounded(model, torch.float32), batch, double, inputs.double())
+    infix_positions, infix_seen = batch.infix()
     golden = {
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__},
         "prefixLength": PREFIX_LENGTH,
@@ -263,10 +368,23 @@ def main() -> None:
             str(dtype).removeprefix("torch."): batch.logits(rounded(model, dtype), **double) for dtype in (torch.float16, torch.bfloat16)
         },
         "float32Differs": differs(single, expected),
+        "options": {
+            "smoothing": SMOOTHING,
+            "warmupSteps": WARMUP_STEPS,
+            "weightDecay": WEIGHT_DECAY,
+            "clipNorm": CLIP_NORM,
+            "accumulated": ACCUMULATED,
+            "inputs": inputs,
+            "infix": {"positions": infix_positions, "pastLengths": infix_seen},
+            "rates": {name: rates(name) for name in ("linear", "cosine", "constant")},
+            "expected": options,
+            "float32Differs": differs(single_options, options),
+        },
     }
     lines = [f"{json.dumps(name)}: {json.dumps(plain(value))}" for name, value in golden.items()]
     (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(json.dumps(golden["float32Differs"], indent=1))
+    print(json.dumps(golden["options"]["float32Differs"], indent=1))
     print("gradient norms", expected["training"]["norms"], expected["reparametrized"]["training"]["norms"])
     print("losses", expected["training"]["losses"], expected["reparametrized"]["training"]["losses"])
     print("logits deviation", float(expected["logits"].std()), "token losses", expected["tokenLosses"].tolist())

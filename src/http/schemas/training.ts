@@ -1,0 +1,93 @@
+// The options of a training, with their limits and defaults.
+import { Type } from 'typebox'
+import { trainingDefaults as defaults } from '../../train/options.ts'
+import { Nullable, Word, withoutDefaulted } from './shared.ts'
+
+export const Training = withoutDefaulted(
+  {
+    prefixLength: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: 1_024,
+        description: `P, in virtual tokens. Left out: that of \`from\`, or ${defaults.prefixLength}.`,
+      }),
+    ),
+    epochs: Type.Integer({
+      minimum: 1,
+      maximum: 10_000,
+      default: defaults.epochs,
+      description: 'Used where `steps` is null.',
+    }),
+    steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
+      default: defaults.steps,
+      description: 'Optimizer steps in all; null: as many as the epochs make.',
+    }),
+    batchSize: Type.Integer({
+      minimum: 1,
+      maximum: 1_024,
+      default: defaults.batchSize,
+      description: 'Examples that go through the model together.',
+    }),
+    accumulation: Type.Integer({
+      minimum: 1,
+      maximum: 1_024,
+      default: defaults.accumulation,
+      description: 'Batches whose gradients make one step: as one batch of all their examples, in less memory.',
+    }),
+    learningRate: Nullable(Type.Number({ exclusiveMinimum: 0, maximum: 10 }), {
+      default: defaults.learningRate,
+      description: 'The largest, which `schedule` begins with; null: chosen.',
+    }),
+    warmupSteps: Type.Integer({
+      minimum: 0,
+      maximum: 1_000_000,
+      default: defaults.warmupSteps,
+      description: 'Steps in which the rate rises from 0 in a line; fewer than all.',
+    }),
+    schedule: Word(['linear', 'cosine', 'constant'], {
+      default: defaults.schedule,
+      description: 'How the rate falls to 0 after the warm-up, or stays.',
+    }),
+    weightDecay: Type.Number({ minimum: 0, maximum: 10, default: defaults.weightDecay, description: "AdamW's." }),
+    clipNorm: Type.Number({
+      exclusiveMinimum: 0,
+      maximum: 1_000_000,
+      default: defaults.clipNorm,
+      description: 'Largest norm of the gradients of a step.',
+    }),
+    dropout: Type.Number({
+      minimum: 0,
+      exclusiveMaximum: 1,
+      default: defaults.dropout,
+      description: "Share of the prefix's keys and values that each step leaves out.",
+    }),
+    labelSmoothing: Type.Number({
+      minimum: 0,
+      exclusiveMaximum: 1,
+      default: defaults.labelSmoothing,
+      description: 'Share of a target spread over all tokens, in the training loss; held-out loss is plain.',
+    }),
+    variant: Word(['prefix', 'embedding', 'infix'], {
+      default: defaults.variant,
+      description:
+        '`embedding` trains input embeddings instead of keys and values, without reparametrization. `infix` is not served, and refused.',
+    }),
+    reparametrization: Nullable(Type.Integer({ minimum: 0, maximum: 8_192 }), {
+      default: defaults.reparametrization,
+      description: 'Width of the network that makes the prefix in training; 0: none; null: chosen.',
+    }),
+    initialization: Type.String({
+      pattern: '^(random|text:[^]*\\S[^]*)$',
+      maxLength: 1_000,
+      default: defaults.initialization,
+      description:
+        '`text:WORDS` starts from what the words give in the frozen model, `random` does not. Of no use with `from`.',
+    }),
+    seed: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: defaults.seed }),
+    lossReduction: Word(['sum', 'mean'], {
+      default: defaults.lossReduction,
+      description: 'Over the target tokens of an example.',
+    }),
+  },
+  { default: {}, description: 'Everything has a default that works.' },
+)
