@@ -5,8 +5,15 @@ import type { Shape } from './shape.ts'
 import { shapeRules } from './shape-rules.ts'
 
 export class GraphBuilder {
+  readonly #scope: string
+
+  /** `scope` goes before the name of every input, so that what is written twice can stand in one graph twice. */
+  constructor(scope = '') {
+    this.#scope = scope
+  }
+
   input(name: string, shape: Shape, dtype: DType = 'float32'): Value {
-    return this.#value('input', [], { name, shape, dtype })
+    return this.#value('input', [], { name: this.#scope + name, shape, dtype })
   }
   weight(name: string, shape: Shape): Value {
     return this.#value('weight', [], { name, shape })

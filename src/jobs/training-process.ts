@@ -10,6 +10,7 @@ import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
+import { SharedSteps } from '../train/shared-steps.ts'
 import { openTraining } from '../train/trainer.ts'
 import type { ChildJob } from './child-messages.ts'
 import { createCheckpoints } from './checkpoints.ts'
@@ -46,12 +47,13 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<TrainingParts> {
   const model = await openModel(config.model)
   const tokenizer = await openTokenizer(config.model)
   const runtime = createOnnxRuntime({ threads: config.threads })
+  const steps = new SharedSteps(runtime, model)
   const openEngine = (load: PrefixLoader): Promise<SamplingEngine> => openSampling(runtime, model, tokenizer, load)
   return {
     registry: new PrefixRegistry(store),
     datasets: new Datasets(store),
     checkpoints: createCheckpoints(store),
-    openTraining: (...asked) => openTraining({ runtime, model, tokenizer }, ...asked),
+    openTraining: (...asked) => openTraining({ runtime, model, tokenizer, steps }, ...asked),
     sample: (prefix, heldOut) => sampleOutputs(prefix, heldOut, openEngine),
     warn: (message, error) =>
       process.stderr.write(`${JSON.stringify({ level: 'warn', message, error: String(error) })}\n`),

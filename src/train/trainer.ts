@@ -14,7 +14,7 @@ import { DivergenceWatch } from './divergence.ts'
 import { encodeExamples, type EncodedExample } from './encode.ts'
 import { Evaluator } from './evaluator.ts'
 import { parameterFeeds } from './feeds.ts'
-import { GradientProgram } from './gradients.ts'
+import { GradientSteps } from './gradients.ts'
 import { foldGraph } from './graphs.ts'
 import { continuedParameters, initialParameters } from './initialize.ts'
 import { Meter } from './meter.ts'
@@ -22,11 +22,14 @@ import type { TrainingData, TrainingOptions, TrainingProgress, TrainingRun } fro
 import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from './parameters.ts'
 import { planTraining, type TrainingPlan } from './plan.ts'
 import { learningRateAt } from './schedule.ts'
+import { SharedSteps } from './shared-steps.ts'
 
 export interface TrainerParts {
   readonly runtime: Runtime
   readonly model: Model
   readonly tokenizer: Tokenizer
+  /** Of the same runtime and model; without it a training shares its steps with no other. */
+  readonly steps?: SharedSteps
 }
 
 /** Evaluations without a better held-out loss before a training ends early. */
@@ -50,12 +53,12 @@ export async function openTraining(
   const heldOut = encodeExamples(tokenizer, data.template, data.heldOut, room)
   const plan = planTraining(options, model, encoded, data.from !== null)
   const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization, plan.variant)
-  const [program, fold, evaluator] = await Promise.all([
-    GradientProgram.open(runtime, model, shape, plan),
+  const [fold, evaluator] = await Promise.all([
     runtime.compile(foldGraph(model, shape), model.weights),
     Evaluator.open(runtime, model, shape, heldOut),
   ])
-  const trainer = new Trainer({ parts, data, plan, shape, encoded, program, fold, evaluator })
+  const gradients = new GradientSteps(parts.steps ?? new SharedSteps(runtime, model), shape, plan)
+  const trainer = new Trainer({ parts, data, plan, shape, encoded, gradients, fold, evaluator })
   try {
     if (checkpoint !== null) trainer.resume(checkpoint)
     else trainer.start(await startingParameters(parts, data, plan, shape))
@@ -88,7 +91,7 @@ interface TrainerState {
   readonly plan: TrainingPlan
   readonly shape: PrefixShape
   readonly encoded: readonly EncodedExample[]
-  readonly program: GradientProgram
+  readonly gradients: GradientSteps
   readonly fold: Program
   readonly evaluator: Evaluator
 }
@@ -214,15 +217,16 @@ class Trainer implements TrainingRun {
   }
 
   async dispose(): Promise<void> {
-    const { program, fold, evaluator } = this.#s
-    await Promise.all([program.dispose(), fold.dispose(), evaluator.dispose()])
+    const { gradients, fold, evaluator } = this.#s
+    gradients.leave()
+    await Promise.all([fold.dispose(), evaluator.dispose()])
   }
 
   /** Forward, backward and AdamW on the batches of a step, given as indices; answers the mean loss per target token. */
   async #update(batches: readonly (readonly number[])[]): Promise<number> {
-    const { plan, encoded, program } = this.#s
+    const { plan, encoded } = this.#s
     const rows = batches.map((batch) => batch.map((index) => encoded[index] as EncodedExample))
-    const { loss, gradients } = await program.of(rows, this.#parameters, this.#step)
+    const { loss, gradients } = await this.#s.gradients.of(rows, this.#parameters, this.#step)
     const gradientNorm = this.#optimizer.update(gradients, this.#step + 1, learningRateAt(plan, this.#step))
     const examples = batches.flat().map((index) => index + 1)
     this.#watch.check({ step: this.#step + 1, examples, loss, gradientNorm, learningRate: plan.learningRate })

@@ -6,11 +6,12 @@ import type { Tensor } from '../../src/tensor/tensor.ts'
 import { AdamW, adamWDefaults } from '../../src/train/adamw.ts'
 import type { EncodedExample } from '../../src/train/encode.ts'
 import { batchFeeds, parameterFeeds } from '../../src/train/feeds.ts'
-import { GradientProgram } from '../../src/train/gradients.ts'
+import { GradientSteps } from '../../src/train/gradients.ts'
 import { evaluationGraph, foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
 import { trainingDefaults } from '../../src/train/options.ts'
 import { prefixShape, type Parameters } from '../../src/train/parameters.ts'
 import { learningRateAt } from '../../src/train/schedule.ts'
+import { SharedSteps } from '../../src/train/shared-steps.ts'
 import { assertClose, golden, toTensor, type GoldenTensor } from '../golden/gpt2.ts'
 import { goldenRuntimes, model } from './golden-runs.ts'
 
@@ -103,7 +104,8 @@ test('ten steps of two batches each, with cosine, weight decay and clipping, end
     lossReduction: 'mean' as const,
     evaluateEvery: 1,
   }
-  const program = await GradientProgram.open(createOnnxRuntime({ threads: 1 }), model, shapeOf('prefix'), plan)
+  const shared = new SharedSteps(createOnnxRuntime({ threads: 1 }), model)
+  const program = new GradientSteps(shared, shapeOf('prefix'), plan)
   const parameters: Parameters = new Map(
     Object.entries(golden.prefix).map(([name, { data }]) => [name, Float32Array.from(data)]),
   )
@@ -116,7 +118,7 @@ test('ten steps of two batches each, with cosine, weight decay and clipping, end
     losses.push(loss)
     norms.push(optimizer.update(gradients, step + 1, learningRateAt(plan, step)))
   }
-  await program.dispose()
+  program.leave()
   assertClose('losses', losses, expected.accumulated.losses, 1e-5)
   assertClose('norms', norms, expected.accumulated.norms, 1e-5)
   // Adam divides by the root of tiny second moments: PyTorch's own float32 is off by 7e-7 here.

@@ -7,11 +7,12 @@ import type { Prefix } from '../../src/prefix/prefix.ts'
 import { dropoutFeeds } from '../../src/train/dropout.ts'
 import type { EncodedExample } from '../../src/train/encode.ts'
 import { heldOutLoss } from '../../src/train/evaluator.ts'
-import { GradientProgram } from '../../src/train/gradients.ts'
+import { GradientSteps } from '../../src/train/gradients.ts'
 import { initialParameters } from '../../src/train/initialize.ts'
 import { trainingDefaults, type StartingPrefix, type TrainingOptions } from '../../src/train/options.ts'
 import { prefixShape } from '../../src/train/parameters.ts'
 import { planTraining } from '../../src/train/plan.ts'
+import { SharedSteps } from '../../src/train/shared-steps.ts'
 import { assertClose } from '../golden/gpt2.ts'
 import { advance, finish, open, parts } from './runs.ts'
 import { tinyData } from './tiny.ts'
@@ -76,9 +77,8 @@ for (const lossReduction of ['sum', 'mean'] as const) {
   test(`batches that make one step give the ${lossReduction} gradient of one batch of all their rows, dropout and all`, async () => {
     const shape = prefixShape(parts.model.config, 4, 0)
     const options = { ...trainingDefaults, prefixLength: 4, dropout: 0.4, labelSmoothing: 0.2, lossReduction, seed }
-    const program = await GradientProgram.open(
-      parts.runtime,
-      parts.model,
+    const program = new GradientSteps(
+      new SharedSteps(parts.runtime, parts.model),
       shape,
       planTraining(options, parts.model, rows),
     )
@@ -92,7 +92,7 @@ for (const lossReduction of ['sum', 'mean'] as const) {
     }
     const later = await program.of([[first, second, third]], parameters, 8)
     assert.notDeepEqual(later.gradients.get('keys'), together.gradients.get('keys'))
-    await program.dispose()
+    program.leave()
   })
 }
 
@@ -112,9 +112,8 @@ test('dropout leaves out its share, scales the rest, and what it left out gets n
   assert.ok(Math.abs(share - 0.25) < 0.043, `${share} left out, seed ${seed}`)
 
   const options = { ...trainingDefaults, prefixLength: 20, dropout: 0.25, seed }
-  const program = await GradientProgram.open(
-    parts.runtime,
-    parts.model,
+  const program = new GradientSteps(
+    new SharedSteps(parts.runtime, parts.model),
     shape,
     planTraining(options, parts.model, rows),
   )
@@ -125,7 +124,7 @@ test('dropout leaves out its share, scales the rest, and what it left out gets n
       assert.equal(gradients.get(half)![i] === 0, mask === 0, `${half}[${i}], seed ${seed}`)
     })
   }
-  await program.dispose()
+  program.leave()
 })
 
 test('steps count optimizer steps: three batches to one make a third of them', async () => {

@@ -57,6 +57,11 @@ export class Emitter {
     return this.#uses.get(value)?.has(op) ?? false
   }
 
+  /** Whether any node is of `op`. */
+  has(op: OpName): boolean {
+    return this.#graph.nodes.some((node) => node.op === op)
+  }
+
   emit(opType: string, inputs: readonly string[], options: EmitOptions = {}): string {
     return this.emitMany(opType, inputs, 1, options)[0] as string
   }

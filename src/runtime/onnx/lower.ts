@@ -45,8 +45,9 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   add: (e, node) => {
     const [x, y] = node.inputs
     const output = outputOf(node)
-    // A residual sum that is normalized next is made by the same node, unless a gradient wants the statistics.
-    const isNormalized = e.isUsedBy(output, 'layerNorm') && !e.isUsedBy(output, 'layerNormGrad')
+    // A residual sum that is normalized next is made by the same node, but not in a training: there a gradient wants the
+    // statistics, and a sum beside it that has none must come out the same whoever shares the step.
+    const isNormalized = e.isUsedBy(output, 'layerNorm') && !e.has('layerNormGrad')
     if (!isNormalized || !sameRows(x, y)) lowerElementwise('Add')(e, node)
     else e.deferFlat(output, () => e.emit('Add', [e.flat(x), e.flat(y)]))
   },

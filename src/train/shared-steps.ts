@@ -1,0 +1,185 @@
+// Trainings over one model that go through it together: one forward and backward pass, each with its own data and prefix.
+import assert from 'node:assert/strict'
+import type { Model } from '../model/model.ts'
+import type { Feeds, Program, Runtime } from '../runtime/runtime.ts'
+import { float32, int32, type Tensor } from '../tensor/tensor.ts'
+import { scopeOf, sharedTrainingGraph, type GraphMember } from './graphs.ts'
+
+/** Programs kept, each for the trainings that happened to be there together; the least recently used goes first. */
+const programsMax = 6
+/** Those that are ready wait for the others so long: they may be measuring, or writing a checkpoint. */
+const waitMsMax = 100
+
+export interface StepKind extends GraphMember {
+  /** Of labels; only trainings with the same go together. */
+  readonly smoothing: number
+}
+
+export interface StepOutputs {
+  /** −log p of each target token, in the order of the feeds' labels. */
+  readonly tokenLosses: Float32Array
+  /** By `gradientOf` the parameter. */
+  readonly gradients: Readonly<Record<string, Tensor>>
+}
+
+/** A training's place in the steps. */
+export interface StepMember {
+  /** `feeds` are those of `trainingGraph`. */
+  run(feeds: Feeds): Promise<StepOutputs>
+  leave(): void
+}
+
+interface Request {
+  readonly kind: StepKind
+  /** Kinds that are equal give programs that can be exchanged. */
+  readonly key: string
+  readonly feeds: Feeds
+  readonly resolve: (outputs: StepOutputs) => void
+  readonly reject: (error: unknown) => void
+}
+
+/**
+ * What a member gets does not depend on who else is in the step: rows go through products and norms one by one, and attention
+ * is each member's own. See docs/decisions/0008 for where that holds to the last bit.
+ */
+export class SharedSteps {
+  readonly #runtime: Runtime
+  readonly #model: Model
+  readonly #programs = new Map<string, Program>()
+  readonly #pending: Request[] = []
+  #members = 0
+  #timer: NodeJS.Timeout | null = null
+  #running = false
+
+  constructor(runtime: Runtime, model: Model) {
+    this.#runtime = runtime
+    this.#model = model
+  }
+
+  /** Trainings that have a place. */
+  get members(): number {
+    return this.#members
+  }
+
+  join(kind: StepKind): StepMember {
+    this.#members += 1
+    const key = JSON.stringify(kind)
+    let here = true
+    return {
+      run: (feeds) =>
+        new Promise((resolve, reject) => {
+          assert.ok(here, 'a training that left takes no more steps')
+          this.#pending.push({ kind, key, feeds, resolve, reject })
+          this.#wake()
+        }),
+      leave: () => {
+        if (!here) return
+        here = false
+        this.#members -= 1
+        this.#wake()
+        if (this.#members === 0) void this.#forget(0)
+      },
+    }
+  }
+
+  /** Runs what is pending once everybody is ready, or has been waited for. */
+  #wake(): void {
+    if (this.#running || this.#pending.length === 0) return
+    if (this.#pending.length >= this.#members) void this.#run()
+    else this.#timer ??= setTimeout(() => void this.#run(), waitMsMax)
+  }
+
+  async #run(): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    this.#running = true
+    const requests = this.#pending.splice(0)
+    for (const smoothing of new Set(requests.map(({ kind }) => kind.smoothing))) {
+      const together = requests.filter(({ kind }) => kind.smoothing === smoothing)
+      // Members of a kind can stand for each other: in order, fewer programs are needed.
+      await this.#runTogether(together.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)))
+    }
+    this.#running = false
+    this.#wake()
+  }
+
+  async #runTogether(requests: readonly Request[]): Promise<void> {
+    try {
+      const program = await this.#programFor(requests)
+      const outputs = await program.run(joinFeeds(requests.map(({ feeds }) => feeds)))
+      const parts = splitOutputs(outputs, requests)
+      requests.forEach(({ resolve }, m) => resolve(parts[m] as StepOutputs))
+    } catch (error) {
+      if (requests.length === 1) requests[0]?.reject(error)
+      // Whose fault it was shows when each is alone; the others need not suffer from it.
+      else for (const request of requests) await this.#runTogether([request])
+    }
+  }
+
+  async #programFor(requests: readonly Request[]): Promise<Program> {
+    const key = requests.map((request) => request.key).join()
+    const program = this.#programs.get(key) ?? (await this.#compile(requests))
+    this.#programs.delete(key)
+    this.#programs.set(key, program)
+    await this.#forget(programsMax)
+    return program
+  }
+
+  #compile(requests: readonly Request[]): Promise<Program> {
+    const smoothing = requests[0]?.kind.smoothing ?? 0
+    const members = requests.map(({ kind }) => kind)
+    return this.#runtime.compile(sharedTrainingGraph(this.#model, members, smoothing), this.#model.weights)
+  }
+
+  async #forget(keptMax: number): Promise<void> {
+    for (const [key, program] of this.#programs) {
+      if (this.#programs.size <= keptMax) return
+      this.#programs.delete(key)
+      await program.dispose()
+    }
+  }
+}
+
+const ownInputs = new Set(['rows', 'labels', 'lossWeights'])
+
+/** The feeds of one step of several trainings, from those of each. */
+function joinFeeds(feeds: readonly Feeds[]): Feeds {
+  if (feeds.length === 1) return feeds[0] as Feeds
+  const joined: Record<string, Tensor> = {}
+  const offsets: number[] = []
+  let positions = 0
+  feeds.forEach((own, m) => {
+    offsets.push(positions)
+    positions += own['tokens']?.data.length ?? 0
+    for (const [name, tensor] of Object.entries(own)) {
+      if (!ownInputs.has(name)) joined[scopeOf(m, feeds.length) + name] = tensor
+    }
+  })
+  const all = (name: string): number[] =>
+    feeds.flatMap((own, m) => {
+      const values = Array.from(own[name]?.data ?? [])
+      return name === 'rows' ? values.map((row) => row + (offsets[m] as number)) : values
+    })
+  const [rows, labels, weights] = [all('rows'), all('labels'), all('lossWeights')]
+  return {
+    ...joined,
+    rows: int32(Int32Array.from(rows), [rows.length]),
+    labels: int32(Int32Array.from(labels), [labels.length]),
+    lossWeights: float32(Float32Array.from(weights), [weights.length]),
+  }
+}
+
+function splitOutputs(outputs: Readonly<Record<string, Tensor>>, requests: readonly Request[]): StepOutputs[] {
+  const losses = outputs['tokenLosses']?.data as Float32Array
+  let from = 0
+  return requests.map(({ feeds }, m) => {
+    const count = feeds['labels']?.data.length ?? 0
+    const scope = scopeOf(m, requests.length)
+    const own = Object.entries(outputs).filter(([name]) => name !== 'tokenLosses' && name.startsWith(scope))
+    const tokenLosses = losses.subarray(from, (from += count))
+    return {
+      tokenLosses,
+      gradients: Object.fromEntries(own.map(([name, tensor]) => [name.slice(scope.length), tensor])),
+    }
+  })
+}
