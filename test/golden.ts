@@ -3,11 +3,9 @@ import assert from 'node:assert/strict'
 import { readFile, writeFile } from 'node:fs/promises'
 
 /** `path` is seen from the top of the repository, where tests are run. */
-export async function assertGolden(path: string, actual: string): Promise<void> {
+export async function assertGolden(path: string, actual: string | Uint8Array): Promise<void> {
   if (process.env['UPDATE_GOLDEN'] === '1') return writeFile(path, actual)
-  assert.equal(
-    actual,
-    await readFile(path, 'utf8'),
-    `${path} is out of date: run with UPDATE_GOLDEN=1 and read the diff`,
-  )
+  const outOfDate = `${path} is out of date: run with UPDATE_GOLDEN=1 and read the diff`
+  if (typeof actual === 'string') assert.equal(actual, await readFile(path, 'utf8'), outOfDate)
+  else assert.ok(Buffer.from(actual).equals(await readFile(path)), outOfDate)
 }

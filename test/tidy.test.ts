@@ -20,6 +20,7 @@ const floors = [
 const owners: Readonly<Record<string, readonly string[]>> = {
   fastify: ['http'],
   typebox: ['http'],
+  fflate: ['http'],
   'prom-client': ['http'],
   bullmq: ['jobs'],
   ioredis: ['jobs'],

@@ -20,6 +20,8 @@ export interface HttpLimits {
   readonly datasetBytesMax: number
   /** Of a prefix file that is uploaded. */
   readonly artifactBytesMax: number
+  /** Of a checkpoint of the paper's code: it holds a network, not what the network makes. */
+  readonly paperBytesMax: number
   /** Server-sent event streams open at once. */
   readonly streamsMax: number
   readonly connectionsMax: number
@@ -35,6 +37,7 @@ export const defaultHttpLimits: HttpLimits = {
   bodyBytesMax: 32 * 2 ** 20,
   datasetBytesMax: 64 * 2 ** 20,
   artifactBytesMax: 64 * 2 ** 20,
+  paperBytesMax: 256 * 2 ** 20,
   streamsMax: 1_000,
   connectionsMax: 4_096,
   receiveMsMax: 300_000,

@@ -40,6 +40,8 @@ const elementBytes = {
 } as const
 
 export type SafetensorsDType = keyof typeof elementBytes
+/** What `toFloat32` takes. */
+export type FloatDType = 'F64' | 'F32' | 'F16' | 'BF16'
 
 export interface TensorEntry {
   readonly dtype: SafetensorsDType
@@ -156,8 +158,11 @@ export function writeSafetensors(
   return bytes
 }
 
-/** A fresh array; `bytes` may begin at any address. Like every machine this runs on, the format is little-endian. */
-export function toFloat32(dtype: 'F32' | 'F16' | 'BF16', bytes: Uint8Array): Float32Array {
+/**
+ * A fresh array; `bytes` may begin at any address. Like every machine this runs on, the format is little-endian.
+ * F64 is rounded to the nearest float32, infinite beyond its range; the others are held exactly.
+ */
+export function toFloat32(dtype: FloatDType, bytes: Uint8Array): Float32Array {
   assert.equal(
     bytes.length % elementBytes[dtype],
     0,
@@ -165,6 +170,7 @@ export function toFloat32(dtype: 'F32' | 'F16' | 'BF16', bytes: Uint8Array): Flo
   )
   const { buffer } = new Uint8Array(bytes) // The copy begins at an address that every element type accepts.
   if (dtype === 'F32') return new Float32Array(buffer)
+  if (dtype === 'F64') return Float32Array.from(new Float64Array(buffer))
   const halves = new Uint16Array(buffer)
   return dtype === 'F16' ? widenFloat16(halves) : widenBfloat16(halves)
 }

@@ -111,9 +111,11 @@ describe('safetensors, well-formed', () => {
     }
   })
 
-  test('numbers are read from any address and widened exactly', () => {
+  test('numbers are read from any address, widened exactly, and rounded where they are double', () => {
     const wide = new Uint8Array(Float32Array.of(1.5, -2.25).buffer)
     assert.deepEqual(toFloat32('F32', shifted(wide)), Float32Array.of(1.5, -2.25))
+    const double = new Uint8Array(Float64Array.of(0.1, 1e300).buffer)
+    assert.deepEqual(toFloat32('F64', shifted(double)), Float32Array.of(0.1, Infinity))
     const float16 = Uint16Array.of(0x3c00, 0xc000, 0x0001, 0x03ff, 0x0400, 0x7bff, 0x8000, 0x7c00, 0xfc00, 0x7e00)
     assert.deepEqual(
       toFloat32('F16', shifted(new Uint8Array(float16.buffer))),

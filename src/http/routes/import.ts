@@ -1,49 +1,55 @@
-// POST /prefixes/import: a prefix file from elsewhere, checked against the model before it is kept.
-import multipart, { type Multipart } from '@fastify/multipart'
+// POST /prefixes/import: a prefix from elsewhere, checked against the model before it is kept.
+import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyError, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
-import { ServiceError } from '../../errors/errors.ts'
-import { checkPrefixFits, decodePrefix } from '../../prefix/artifact.ts'
+import { checkPrefixFits, decodePrefix, type PlayingModel } from '../../prefix/artifact.ts'
+import { readPaper } from '../../prefix/paper.ts'
+import { readPeft } from '../../prefix/peft.ts'
 import type { Prefix } from '../../prefix/prefix.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
+import { type ImportForm, readImportForm } from '../import-form.ts'
 import type { HttpParts } from '../parts.ts'
 import { PrefixSchema, templateLengthMax } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
-import { invalidFields, show, templateError } from '../validation.ts'
 import { toAnswer } from './prefixes.ts'
 
-const File = Type.Unsafe<Buffer>({ type: 'string', contentMediaType: 'application/octet-stream' })
-const Upload = Type.Object({
-  artifact: File,
-  name: Type.Optional(Type.String({ description: 'A name may get new versions.' })),
-  template: Type.Optional(Type.String({ description: 'Instead of the one in the file; {input} stands in it once.' })),
-})
-
-const peftFiles: readonly string[] = ['adapter_config', 'adapter_model']
-
-interface Form {
-  readonly artifact: Buffer
-  readonly name: string | null
-  readonly template: string | null
+function File(description: string) {
+  return Type.Optional(
+    Type.Unsafe<Buffer>({ type: 'string', contentMediaType: 'application/octet-stream', description }),
+  )
 }
 
+const Upload = Type.Object({
+  artifact: File('A file of GET /prefixes/{idOrName}/artifact.'),
+  adapter_config: File("PEFT's adapter_config.json, beside `adapter_model`."),
+  adapter_model: File("PEFT's adapter_model.safetensors, beside `adapter_config`."),
+  paper_model: File("The state dict of the paper's own GPT-2 code as safetensors."),
+  name: Type.Optional(Type.String({ description: 'A name may get new versions.' })),
+  template: Type.Optional(
+    Type.String({
+      description:
+        "{input} stands in it once. Default: that of `artifact`; `{input}` for PEFT's files; the paper's own.",
+    }),
+  ),
+})
+
 export function importRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
-  const { artifactBytesMax } = parts.limits
+  const { limits, model } = parts
+  const fileSize = Math.max(limits.artifactBytesMax, limits.paperBytesMax)
   return async (app) => {
     await app.register(multipart, {
       throwFileSizeLimit: true,
-      limits: { fileSize: artifactBytesMax, files: 2, fields: 2, parts: 4, fieldSize: templateLengthMax * 4 },
+      limits: { fileSize, files: 2, fields: 2, parts: 4, fieldSize: templateLengthMax * 4 },
     })
     app.post(
       '/prefixes/import',
       {
-        // Its parts are read one by one below, not as a body.
+        // Its parts are read one by one, not as a body.
         validatorCompiler: () => () => true,
         schema: {
           operationId: 'importPrefix',
-          summary: 'Import a prefix file',
-          description: "The file must belong to the model of this service. PEFT's two files are not supported yet.",
+          summary: "Import a prefix: our file, PEFT's two, or the paper's checkpoint",
+          description: 'The prefix must fit the model of this service. One of the three ways that a prefix can come.',
           tags: ['prefixes'],
           consumes: ['multipart/form-data'],
           body: Upload,
@@ -58,18 +64,24 @@ export function importRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         },
       },
       async (request, reply) => {
-        const record = await importPrefix(await readForm(request, artifactBytesMax), parts)
+        const form = await readImportForm(request, limits)
+        const record = await keepPrefix(await readPrefix(form, model), form.name, parts)
         return reply.code(201).header('location', `/prefixes/${record.id}`).send(toAnswer(record))
       },
     )
   }
 }
 
-async function importPrefix({ artifact, name, template }: Form, { registry, model }: HttpParts): Promise<PrefixRecord> {
-  const decoded = decodePrefix(artifact)
+async function readPrefix({ files, template }: ImportForm, model: PlayingModel): Promise<Prefix> {
+  if (files.kind === 'peft') return readPeft(files, model, template ?? undefined)
+  if (files.kind === 'paper') return readPaper(files.model, model, template ?? undefined)
+  const decoded = decodePrefix(files.artifact)
   checkPrefixFits(decoded.header, model)
-  const header = { ...decoded.header, template: template ?? decoded.header.template }
-  const prefix: Prefix = { ...decoded, header }
+  return { ...decoded, header: { ...decoded.header, template: template ?? decoded.header.template } }
+}
+
+async function keepPrefix(prefix: Prefix, name: string | null, { registry, model }: HttpParts): Promise<PrefixRecord> {
+  const { header } = prefix
   const record = await registry.create({
     name,
     jobId: null,
@@ -87,49 +99,4 @@ async function importPrefix({ artifact, name, template }: Form, { registry, mode
     await registry.delete(record.id).catch(() => {})
     throw error
   }
-}
-
-async function readForm(request: FastifyRequest, artifactBytesMax: number): Promise<Form> {
-  if (!request.isMultipart()) {
-    const message = `the body is ${request.headers['content-type'] ?? 'of no type'}, this route takes multipart/form-data`
-    throw new ServiceError('unsupported_media_type', message)
-  }
-  const { artifact, fields } = await readParts(request)
-  if (artifact === null) {
-    throw invalidFields([
-      { pointer: '/artifact', expected: `a file of at most ${artifactBytesMax} bytes`, received: 'nothing' },
-    ])
-  }
-  const template = fields.get('template') ?? null
-  const badTemplate = template === null ? null : templateError(template)
-  if (badTemplate !== null) throw invalidFields([badTemplate])
-  return { artifact, name: fields.get('name') ?? null, template }
-}
-
-async function readParts(request: FastifyRequest) {
-  let artifact: Buffer | null = null
-  const fields = new Map<string, string>()
-  try {
-    for await (const part of request.parts()) {
-      checkPart(part)
-      if (part.type === 'field') fields.set(part.fieldname, String(part.value))
-      else artifact = await part.toBuffer()
-    }
-  } catch (error) {
-    // Refusals, ours and the framework's, say what they are; the parser's own words come bare.
-    if (error instanceof ServiceError || (error as FastifyError).statusCode !== undefined) throw error
-    const message = `the multipart body cannot be read: ${(error as Error).message}`
-    throw new ServiceError('invalid_request', message, {}, { cause: error })
-  }
-  return { artifact, fields }
-}
-
-function checkPart({ type, fieldname }: Multipart): void {
-  if (peftFiles.includes(fieldname)) {
-    const message = "PEFT's files cannot be imported by this version; a file of GET /prefixes/{idOrName}/artifact can"
-    throw new ServiceError('not_supported', message, { part: fieldname })
-  }
-  if (type === 'file' ? fieldname === 'artifact' : fieldname === 'name' || fieldname === 'template') return
-  const expected = 'the file artifact and the fields name and template'
-  throw invalidFields([{ pointer: `/${fieldname}`, expected, received: `the ${type} ${show(fieldname)}` }])
 }

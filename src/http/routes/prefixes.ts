@@ -3,8 +3,10 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { ServiceError } from '../../errors/errors.ts'
 import type { Job, JobStatus } from '../../jobs/job.ts'
+import { decodePrefix } from '../../prefix/artifact.ts'
 import type { PrefixRecord, PrefixStatus } from '../../prefix/record.ts'
 import type { HttpParts } from '../parts.ts'
+import { peftArchive } from '../peft-archive.ts'
 import { ArtifactQuery, PrefixPage, PrefixParams, PrefixQuery, PrefixSchema } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
 import { readNumbers } from '../validation.ts'
@@ -52,27 +54,31 @@ export function prefixRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         schema: {
           operationId: 'getArtifact',
           summary: 'Fetch the file of a prefix',
-          description: 'A safetensors file that POST /prefixes/import takes. A bare name is its latest ready version.',
+          description: 'A file that POST /prefixes/import takes. A bare name is its latest ready version.',
           tags: ['prefixes'],
           params: PrefixParams,
           querystring: ArtifactQuery,
           response: {
-            200: { description: 'The file.', content: { 'application/octet-stream': { schema: Bytes } } },
+            200: {
+              description: 'The file.',
+              content: { 'application/octet-stream': { schema: Bytes }, 'application/zip': { schema: Bytes } },
+            },
             ...problems(400, 404, 409, 422, 503),
           },
         },
       },
       async ({ params, query }, reply) => {
-        if (query.format === 'peft') {
-          const message = 'format "peft" is not supported by this version; "safetensors" is'
-          throw new ServiceError('not_supported', message, { supported: ['safetensors'] })
-        }
         const record = await registry.findReady(params.idOrName)
-        const { buffer, byteOffset, byteLength } = await registry.artifact(record)
+        const artifact = await registry.artifact(record)
+        const asPeft = query.format === 'peft'
+        const { buffer, byteOffset, byteLength } = asPeft
+          ? peftArchive(decodePrefix(artifact), record.model.name)
+          : artifact
+        const filename = `${fileNameOf(record)}${asPeft ? '-peft.zip' : '.safetensors'}`
         return reply
-          .type('application/octet-stream')
-          .header('content-disposition', `attachment; filename="${fileNameOf(record)}"`)
-          .header('etag', `"${record.artifactSha256}"`)
+          .type(asPeft ? 'application/zip' : 'application/octet-stream')
+          .header('content-disposition', `attachment; filename="${filename}"`)
+          .header('etag', `"${record.artifactSha256}${asPeft ? '-peft' : ''}"`)
           .send(Buffer.from(buffer, byteOffset, byteLength))
       },
     )
@@ -139,7 +145,7 @@ async function withJob(record: PrefixRecord, { queue, logger }: HttpParts): Prom
 
 /** Name and version, or the id where there is no name. */
 function fileNameOf({ id, name, version }: PrefixRecord): string {
-  return `${name === null ? id : `${name}-${version}`}.safetensors`
+  return name === null ? id : `${name}-${version}`
 }
 
 /** The same; schemas have no word for what is read only. */

@@ -106,7 +106,12 @@ export const PrefixParams = Type.Object({
 })
 
 export const ArtifactQuery = Type.Object(
-  { format: Word(['safetensors', 'peft'], { default: 'safetensors', description: '`peft` is not supported yet.' }) },
+  {
+    format: Word(['safetensors', 'peft'], {
+      default: 'safetensors',
+      description: "`peft`: PEFT's two files as a zip.",
+    }),
+  },
   { additionalProperties: false },
 )
 
