@@ -1,8 +1,8 @@
-// Takes jobs from the queue and has them trained in child processes that are kept from one job to the next.
+// Takes jobs from the queue and has them done in child processes that are kept from one job to the next.
 import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Broker, QueuedJob, TrainWorker } from './broker.ts'
 import { HistoryWriter, type TrainEvents } from './history.ts'
-import type { JobProblem, StopReason } from './job.ts'
+import { typeOf, type JobProblem, type StopReason } from './job.ts'
 import { decodeProblem, encodeProblem, isExit, isFinal, problemOf } from './problem.ts'
 import { handedBack } from './training.ts'
 
@@ -26,7 +26,7 @@ export interface JobLog {
   error(details: object, message: string): void
 }
 
-/** `succeeded` when the prefix is published; the others come with the reason. */
+/** Of a training; what became of an evaluation its job alone tells. `succeeded` when the prefix is published; the others come with the reason. */
 export type JobEnd = (
   jobId: string,
   prefixId: string,
@@ -36,7 +36,7 @@ export type JobEnd = (
 
 export interface WorkerOptions {
   readonly broker: Broker
-  /** A built module whose default export trains one job: see `training-process.ts`. */
+  /** A built module whose default export does one job: see `training-process.ts`. */
   readonly processorFile: URL
   /** Trainings at once, each in a process of its own. */
   readonly concurrency: number
@@ -149,6 +149,7 @@ export class JobWorker {
   }
 
   async #tellSafely(job: QueuedJob, ...end: [Parameters<JobEnd>[2], JobProblem | null]): Promise<void> {
+    if (typeOf(job.data) !== 'train') return
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#options.onEnd(job.id ?? '', job.data.prefixId, ...end)

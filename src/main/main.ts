@@ -1,7 +1,7 @@
 // The composition root: opens every part of the service, hands each its neighbours, and closes them in order.
-import { readFileSync } from 'node:fs'
 import { pino, type Logger } from 'pino'
 import type { Config } from '../config/config.ts'
+import { version } from '../config/version.ts'
 import { defaultLimits } from '../engine/engine.ts'
 import { startEngine, type EngineClient } from '../engine/client.ts'
 import { ServiceError } from '../errors/errors.ts'
@@ -11,6 +11,7 @@ import { createCheckpoints } from '../jobs/checkpoints.ts'
 import { openJobQueue } from '../jobs/queue.ts'
 import { startWorker } from '../jobs/worker.ts'
 import { Datasets } from '../prefix/datasets.ts'
+import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
 import { openStore } from '../store/open.ts'
 import type { ObjectStore } from '../store/store.ts'
@@ -22,9 +23,6 @@ export interface Service {
   /** Ends open streams, hands running trainings back to the queue, and closes everything. */
   close(): Promise<void>
 }
-
-const packageFile = new URL('../../../package.json', import.meta.url)
-export const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string }
 
 export function createLogger(level: Config['logLevel']): Logger {
   return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime })
@@ -90,6 +88,7 @@ async function serve(
     registry,
     store,
     datasets: new Datasets(store),
+    evaluations: new Evaluations(store),
     model,
     limits: { ...defaultHttpLimits, bodyBytesMax: config.bodyBytesMax },
     apiKeys: config.apiKeys,

@@ -1,12 +1,16 @@
 // Held-out loss: how well a finished prefix predicts examples it was not trained on.
+import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
+import type { Prefix } from '../prefix/prefix.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
 import { float32 } from '../tensor/tensor.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { epochBatches } from './batches.ts'
-import type { EncodedExample } from './encode.ts'
+import { encodeExamples, type EncodedExample } from './encode.ts'
 import { batchFeeds } from './feeds.ts'
 import { evaluationGraph } from './graphs.ts'
-import type { PrefixShape } from './parameters.ts'
+import type { Example } from './options.ts'
+import { prefixShape, type PrefixShape } from './parameters.ts'
 
 /** More held-out examples than this do not make the loss surer by enough to be worth their time. */
 export const evaluationExamplesMax = 256
@@ -63,5 +67,32 @@ export class Evaluator {
 
   async dispose(): Promise<void> {
     await this.#program?.dispose()
+  }
+}
+
+/**
+ * Mean loss of a stored prefix per target token in nats, on the first `evaluationExamplesMax` of the examples that have room
+ * in the model; null where none has.
+ */
+export async function measureLoss(
+  { runtime, model, tokenizer }: { readonly runtime: Runtime; readonly model: Model; readonly tokenizer: Tokenizer },
+  { header: { template, prefixLength }, keys, values }: Prefix,
+  examples: readonly Example[],
+): Promise<number | null> {
+  const room = model.config.positionsMax - prefixLength
+  const encoded: EncodedExample[] = []
+  for (const example of examples) {
+    if (encoded.length === evaluationExamplesMax) break
+    try {
+      encoded.push(...encodeExamples(tokenizer, template, [example], room))
+    } catch (error) {
+      if (!(error instanceof ServiceError) || error.code !== 'input_too_long') throw error
+    }
+  }
+  const evaluator = await Evaluator.open(runtime, model, prefixShape(model.config, prefixLength, 0), encoded)
+  try {
+    return evaluator.isEmpty ? null : await evaluator.loss(keys, values)
+  } finally {
+    await evaluator.dispose()
   }
 }

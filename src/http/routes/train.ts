@@ -41,8 +41,9 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
 async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixRecord & { jobId: string }> {
   const { registry, queue, model } = parts
   checkFields(body, model.positionsMax)
-  const validation = Array.isArray(body.validation) ? checkHeldOut(body.validation) : body.validation
+  const heldOut = Array.isArray(body.validation) ? checkHeldOut(body.validation) : body.validation
   const dataset = await storeExamples(body, parts)
+  const validation = typeof heldOut === 'number' ? heldOut : (await parts.datasets.put(heldOut)).id
   const jobId = createJobId()
   const { name, template, training } = body
   const { prefixLength } = training
@@ -53,6 +54,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     prefixLength,
     training,
     dataset,
+    validation,
     model: { name: model.name, sha256: model.sha256 },
     tokenizerSha256: model.tokenizerSha256,
   })
@@ -60,7 +62,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     await queue.enqueue(jobId, {
       prefixId: record.id,
       datasetId: dataset.id,
-      validation: typeof validation === 'number' ? validation : (await parts.datasets.put(validation)).id,
+      validation,
       template,
       options: training,
     })
