@@ -147,7 +147,7 @@ function report(
 ): Evaluation {
   const { prefixId, datasetId, maxNewTokens, seed, decoding } = data
   const references = inputs.map((input) => input.references)
-  const scores = (made: readonly string[]) => ({ metrics: scoreTexts(made, references) })
+  const scores = (made: readonly string[]) => ({ metrics: { ...scoreTexts(made, references) } })
   const { promptExamples, promptExamplesMean } = asked.fewShot ?? { promptExamples: 0, promptExamplesMean: 0 }
   return {
     jobId: id ?? '',
