@@ -1,4 +1,4 @@
-// `preamble reproduce NAME`: trains a prefix again from its record and says whether the same numbers came out.
+// The command `reproduce NAME`: trains a prefix again from its record and says whether the same numbers came out.
 import { readConfig, type Environment } from '../config/config.ts'
 import { openReproduction, reproduce } from '../main/reproduce.ts'
 import type { PrefixRecord } from '../prefix/record.ts'
