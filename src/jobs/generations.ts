@@ -1,4 +1,5 @@
 // Many texts through the engine, the way requests are served, with bounds on memory and on what is under way at once.
+import { setMaxListeners } from 'node:events'
 import type { Decoding, GenerateEvent, GenerateRequest, PrefixLoader } from '../engine/request.ts'
 
 /** Texts decoded side by side where there is memory for them. */
@@ -44,6 +45,8 @@ export async function generateTexts(
 ): Promise<(string | undefined)[]> {
   const texts = Array.from<string | undefined>({ length: requests.length })
   const stop = new AbortController()
+  // Every request under way listens to it; so many are no leak.
+  setMaxListeners(underWayMax, stop.signal)
   const abort = (): void => stop.abort()
   signal.addEventListener('abort', abort, { once: true })
   if (signal.aborted) abort()
