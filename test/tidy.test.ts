@@ -30,6 +30,7 @@ const owners: Readonly<Record<string, readonly string[]>> = {
   'protobufjs/light.js': ['runtime'],
   '@aws-sdk/client-s3': ['store'],
   '@huggingface/tokenizers': ['tokenizer'],
+  porter2: ['evaluate'],
   pino: ['main', 'http'],
   'close-with-grace': ['cli'],
 }

@@ -1,6 +1,7 @@
-// The version of this code, as package.json has it.
+// The version of the service, as its package names it.
 import { readFileSync } from 'node:fs'
 
+/** From the compiled file, dist/src/config/version.js, to the top of the package. */
 const packageFile = new URL('../../../package.json', import.meta.url)
 
-export const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { readonly version: string }
+export const { version } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string }

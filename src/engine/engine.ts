@@ -145,7 +145,7 @@ export class Engine {
     const { tokenizer, session } = this.#parts
     const past = lease === null ? null : pastOf(request.prefixId ?? '', lease.prefix, session.layout)
     const prefixLength = past?.length ?? 0
-    const template = lease?.prefix.header.template ?? defaultTemplate
+    const template = request.template ?? lease?.prefix.header.template ?? defaultTemplate
     const room = { template, prefixLength, positionsMax: session.layout.positionsMax }
     const prompts = await encodePrompts(request, room, tokenizer)
     const { maxNewTokens, stop, decoding, logprobs } = request

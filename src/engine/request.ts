@@ -17,6 +17,8 @@ export interface GenerateRequest {
   /** Id of a stored prefix; null is the bare model. */
   readonly prefixId: string | null
   readonly inputs: readonly string[]
+  /** Instead of the prefix's own, or of the default where there is no prefix. */
+  readonly template?: string
   readonly maxNewTokens: number
   /** Texts that end a generation; they are not part of its text. */
   readonly stop: readonly string[]

@@ -10,6 +10,7 @@ import { Metrics, observeRequests } from './metrics.ts'
 import type { HttpParts } from './parts.ts'
 import { sendProblem, sendRouteNotFound } from './problem.ts'
 import { datasetRoutes } from './routes/datasets.ts'
+import { evaluationRoutes } from './routes/evaluations.ts'
 import { generateRoutes } from './routes/generate.ts'
 import { importRoutes } from './routes/import.ts'
 import { jobRoutes } from './routes/jobs.ts'
@@ -45,6 +46,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     await guarded.register(generateRoutes(parts, streams, metrics))
     await guarded.register(trainRoutes(parts))
     await guarded.register(prefixRoutes(parts))
+    await guarded.register(evaluationRoutes(parts))
     await guarded.register(importRoutes(parts))
     await guarded.register(datasetRoutes(parts))
     await guarded.register(jobRoutes(parts, streams))

@@ -4,6 +4,7 @@ import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
 import type { JobQueue } from '../jobs/job.ts'
 import type { PlayingModel } from '../prefix/artifact.ts'
 import type { Datasets } from '../prefix/datasets.ts'
+import type { Evaluations } from '../prefix/evaluations.ts'
 import type { PrefixRegistry } from '../prefix/registry.ts'
 import type { ObjectStore } from '../store/store.ts'
 
@@ -53,6 +54,7 @@ export interface HttpParts {
     'create' | 'find' | 'findReady' | 'update' | 'list' | 'publish' | 'artifact' | 'delete'
   >
   readonly datasets: Pick<Datasets, 'put' | 'get'>
+  readonly evaluations: Pick<Evaluations, 'list'>
   readonly store: Pick<ObjectStore, 'ping'>
   readonly model: PlayingModel
   readonly limits: HttpLimits

@@ -16,7 +16,7 @@ import {
   type WorkerOptions,
 } from 'bullmq'
 import { ServiceError } from '../errors/errors.ts'
-import type { TrainJobData } from './job.ts'
+import type { JobData } from './job.ts'
 import { PglitePool } from './pglite-pool.ts'
 
 const queueName = 'train'
@@ -38,8 +38,10 @@ const reconnectMsMax = 2_000
 /** To the first answer of the server at start. */
 const reachMsMax = 15_000
 
-/** What a job carries in the queue: the training, and whether somebody asked to end it. */
-export interface QueuedData extends TrainJobData {
+/** What a job carries in the queue: the work, and whether somebody asked to end it. */
+export type QueuedData = JobData & Cancellable
+
+interface Cancellable {
   readonly cancel?: {
     /** Milliseconds since 1970. */
     readonly at: number

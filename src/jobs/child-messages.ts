@@ -1,11 +1,11 @@
 // What a worker and the child processes that run its jobs say to each other. Plain JSON, so that any child can be read.
 import type { JobProgress } from 'bullmq'
-import type { TrainJobData } from './job.ts'
+import type { JobData } from './job.ts'
 
 /** Of a job, what its run in the child may know. */
 export interface ChildJobState {
   readonly id: string
-  readonly data: TrainJobData
+  readonly data: JobData
   /** Times it was started, this one included. */
   readonly attemptsStarted: number
 }

@@ -1,8 +1,7 @@
 // What happened to a job, kept as rows with the job itself, so that any process can tell it again from any row on.
 import type { QueueEventsListener } from 'bullmq'
 import type { Broker, QueuedJob } from './broker.ts'
-import type { JobEvent } from './job.ts'
-import type { TrainingProgress } from '../train/options.ts'
+import { countOf, type JobEvent, type JobProgress } from './job.ts'
 
 /** Rows kept of one job, all its runs together. */
 export const eventsMax = 2_000
@@ -31,13 +30,13 @@ export class HistoryWriter {
   readonly #signal: AbortSignal
   readonly #producer: Broker['producer']
   readonly #onError: (error: Error) => void
-  readonly #updateProgress: (progress: TrainingProgress) => Promise<void>
+  readonly #updateProgress: (progress: JobProgress) => Promise<void>
   #tail = Promise.resolve()
   #backlog = 0
   /** Of the whole job; known from the first row on. */
   #rows = 0
-  #stepWritten = Number.NEGATIVE_INFINITY
-  #latest: TrainingProgress | null = null
+  #doneWritten = Number.NEGATIVE_INFINITY
+  #latest: JobProgress | null = null
 
   /** From now on every progress that `job` reports goes through this writer. */
   constructor(job: QueuedJob, signal: AbortSignal, producer: Broker['producer'], onError: (error: Error) => void) {
@@ -47,7 +46,7 @@ export class HistoryWriter {
     this.#onError = onError
     this.#updateProgress = job.updateProgress.bind(job)
     // The queue passes the child's reports on as calls of this method and does not wait for them at the end of the run.
-    job.updateProgress = (progress) => this.#report(progress as TrainingProgress)
+    job.updateProgress = (progress) => this.#report(progress as JobProgress)
   }
 
   started(): Promise<void> {
@@ -61,25 +60,26 @@ export class HistoryWriter {
   async flush(): Promise<void> {
     await this.#enqueue(async () => {
       const latest = this.#latest
-      if (latest === null || latest.step === this.#stepWritten) return
+      if (latest === null || countOf(latest).done === this.#doneWritten) return
       await this.#writeProgress(latest)
       await this.#updateProgress(latest)
     })
   }
 
-  #report(progress: TrainingProgress): Promise<void> {
+  #report(progress: JobProgress): Promise<void> {
     this.#latest = progress
     if (this.#backlog >= backlogMax) return Promise.resolve()
     return this.#enqueue(async () => {
-      const stepsApart = Math.max(1, Math.ceil(progress.steps / eventsOfRunMax))
+      const { done, total } = countOf(progress)
+      const apart = Math.max(1, Math.ceil(total / eventsOfRunMax))
       // The row first: the update is what wakes up those who read rows.
-      if (progress.step - this.#stepWritten >= stepsApart) await this.#writeProgress(progress)
+      if (done - this.#doneWritten >= apart) await this.#writeProgress(progress)
       await this.#updateProgress(progress)
     })
   }
 
-  async #writeProgress(progress: TrainingProgress): Promise<void> {
-    this.#stepWritten = progress.step
+  async #writeProgress(progress: JobProgress): Promise<void> {
+    this.#doneWritten = countOf(progress).done
     await this.#write({ type: 'progress', data: { ...progress } })
   }
 

@@ -1,9 +1,12 @@
-// Training, asked for now and done later: what a job carries, reports and returns.
+// Trainings and evaluations, asked for now and done later: what a job carries, reports and returns.
+import type { Decoding } from '../engine/request.ts'
 import { newId } from '../prefix/ids.ts'
 import type { TrainingOptions, TrainingProgress } from '../train/options.ts'
 
 /** Everything a worker needs, and no more: it may start days later, in another process. */
 export interface TrainJobData {
+  /** Missing in jobs of the first version, which knew nothing but trainings. */
+  readonly type?: 'train'
   readonly prefixId: string
   readonly datasetId: string
   /** Share of the examples held out (0 to 0.9), or the id of a dataset of its own. */
@@ -19,6 +22,37 @@ export function startingLabel(prefixId: string, artifactSha256: string): string 
   return `${prefixId}@${artifactSha256}`
 }
 
+/** Reads what `startingLabel` wrote; null: it is no such label. */
+export function parseStartingLabel(label: unknown): NonNullable<TrainJobData['from']> | null {
+  const [, prefixId, artifactSha256] = /^(pfx_[0-9a-z]{24})@([0-9a-f]{64})$/.exec(String(label)) ?? []
+  return prefixId === undefined || artifactSha256 === undefined ? null : { prefixId, artifactSha256 }
+}
+
+export interface EvaluateJobData {
+  readonly type: 'evaluate'
+  readonly prefixId: string
+  /** Examples with the same input are one, with several references. */
+  readonly datasetId: string
+  readonly maxNewTokens: number
+  readonly decoding: Decoding
+  readonly seed: number
+  /** Whether the bare model is measured too, without and with examples in its prompt. */
+  readonly baselines: boolean
+}
+
+export type JobData = TrainJobData | EvaluateJobData
+export type JobType = NonNullable<JobData['type']>
+
+export interface EvaluationProgress {
+  /** Texts made. */
+  readonly example: number
+  /** Texts to make: those of the prefix and of each baseline. */
+  readonly examples: number
+  readonly etaMs: number
+}
+
+export type JobProgress = TrainingProgress | EvaluationProgress
+
 /** queued → running → succeeded | failed | cancelled; a stopped worker's job goes back to queued. */
 export type JobStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
 
@@ -33,10 +67,10 @@ export interface JobProblem {
 /** A job as clients see it. Times are ISO 8601, UTC. */
 export interface Job {
   readonly id: string
-  readonly type: 'train'
+  readonly type: JobType
   readonly status: JobStatus
   readonly prefixId: string
-  readonly progress: TrainingProgress | null
+  readonly progress: JobProgress | null
   /** Times the job was started. */
   readonly attempts: number
   readonly error: JobProblem | null
@@ -52,6 +86,17 @@ export interface JobEvent {
   readonly data: Readonly<Record<string, unknown>>
 }
 
+export function typeOf(data: JobData): JobType {
+  return data.type ?? 'train'
+}
+
+/** How far a job is: steps of a training, texts of an evaluation. */
+export function countOf(progress: JobProgress): { readonly done: number; readonly total: number } {
+  return 'step' in progress
+    ? { done: progress.step, total: progress.steps }
+    : { done: progress.example, total: progress.examples }
+}
+
 /** `job_` and 24 characters of [0-9a-z]. In byte order of their ids the newest jobs come first, as with prefixes. */
 export function createJobId(): string {
   return newId('job')
@@ -64,7 +109,7 @@ export interface JobPage {
 
 export interface JobQueue {
   /** `jobId` from `createJobId`. A job that is there already stays as it is. Throws `queue_unavailable` or `overloaded`. */
-  enqueue(jobId: string, data: TrainJobData): Promise<void>
+  enqueue(jobId: string, data: JobData): Promise<void>
   get(jobId: string): Promise<Job | null>
   /** Newest first, which is the order of their ids. `cursor` is the `next` of the page before. */
   list(query: { readonly status?: JobStatus; readonly limit: number; readonly cursor?: string }): Promise<JobPage>

@@ -1,7 +1,7 @@
 // The jobs as the HTTP side sees them: put in line, looked at, followed, cancelled.
 import { inTime, type Broker, type QueuedData, type QueuedJob } from './broker.ts'
 import type { TrainEvents } from './history.ts'
-import type { Job, JobEvent, JobPage, JobQueue, TrainJobData } from './job.ts'
+import { typeOf, type Job, type JobData, type JobEvent, type JobPage, type JobQueue } from './job.ts'
 import { listJobs } from './listing.ts'
 import { describeJob, lastRow, readState, type QueueState } from './status.ts'
 import { ServiceError } from '../errors/errors.ts'
@@ -18,7 +18,7 @@ const readersMax = 1_000
 const lookAgainMs = 5_000
 
 export interface JobQueueOptions {
-  /** Called when a job is cancelled that had not been running; the worker tells of all the other ends. */
+  /** Called when a training is cancelled that had not been running; the worker tells of all the other ends. */
   readonly onCancelled?: (jobId: string, prefixId: string) => Promise<void>
 }
 
@@ -37,13 +37,13 @@ export class BrokerJobQueue implements JobQueue {
     for (const event of wakingEvents) broker.listener.on<TrainEvents>(event, this.#wake)
   }
 
-  async enqueue(jobId: string, data: TrainJobData): Promise<void> {
+  async enqueue(jobId: string, data: JobData): Promise<void> {
     const waiting = await answered(this.#broker.queue.getJobCountByTypes('waiting', 'delayed', 'prioritized'))
     if (waiting >= waitingJobsMax) {
-      const message = `${waiting} trainings are waiting already, ${waitingJobsMax} at most can`
+      const message = `${waiting} jobs are waiting already, ${waitingJobsMax} at most can`
       throw new ServiceError('overloaded', message)
     }
-    await answered(this.#broker.queue.add('train', data, { jobId }))
+    await answered(this.#broker.queue.add(typeOf(data), data, { jobId }))
   }
 
   async get(jobId: string): Promise<Job | null> {
@@ -77,7 +77,7 @@ export class BrokerJobQueue implements JobQueue {
       // Nobody had it when the wish was already written: it will not run any more.
       const cancel = { at: Date.now(), waiting: true, attempts: after.job.attemptsStarted }
       await answered(after.job.updateData({ ...data, cancel }))
-      await this.#onCancelled(jobId, data.prefixId)
+      if (typeOf(data) === 'train') await this.#onCancelled(jobId, data.prefixId)
       await answered(this.#broker.producer.publishEvent({ eventName: 'history', jobId }))
     }
     await answered(this.#broker.producer.publishEvent({ eventName: 'cancel-request', jobId }))

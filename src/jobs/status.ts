@@ -1,9 +1,8 @@
 // A job as clients see it, from what the queue keeps of it.
 import type { QueuedJob } from './broker.ts'
 import type { HistoryRow } from './history.ts'
-import type { Job, JobProblem, JobStatus } from './job.ts'
+import { typeOf, type Job, type JobProblem, type JobProgress, type JobStatus } from './job.ts'
 import { decodeProblem } from './problem.ts'
-import type { TrainingProgress } from '../train/options.ts'
 
 /** What the queue knows; it has a few more names for jobs that wait. */
 export type QueueState = 'waiting' | 'active' | 'failed' | 'completed'
@@ -23,10 +22,10 @@ export function describeJob(job: QueuedJob, state: QueueState): Job {
   const finishedMs = status === 'cancelled' && cancel?.waiting ? cancel.at : (job.finishedOn ?? cancel?.at)
   return {
     id: job.id ?? '',
-    type: 'train',
+    type: typeOf(job.data),
     status,
     prefixId: job.data.prefixId,
-    progress: typeof job.progress === 'object' && job.progress !== null ? (job.progress as TrainingProgress) : null,
+    progress: typeof job.progress === 'object' && job.progress !== null ? (job.progress as JobProgress) : null,
     attempts,
     error: status === 'failed' || status === 'cancelled' ? problemOfJob(job) : null,
     createdAt: toIso(job.timestamp),

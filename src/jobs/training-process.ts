@@ -1,26 +1,27 @@
-// The child process that trains: opens the model once and runs one job after the other.
+// The child process that trains and evaluates: opens the model once and does one job after the other.
 import { constants, setPriority } from 'node:os'
 import { readConfig } from '../config/config.ts'
-import { defaultLimits, Engine } from '../engine/engine.ts'
-import type { PrefixLoader } from '../engine/request.ts'
-import { openModel, type Model } from '../model/model.ts'
+import { openModel } from '../model/model.ts'
+import { checkPrefixFits } from '../prefix/artifact.ts'
 import { Datasets } from '../prefix/datasets.ts'
+import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
 import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
-import type { Runtime } from '../runtime/runtime.ts'
 import { openStore } from '../store/open.ts'
-import { openTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
+import { openTokenizer } from '../tokenizer/tokenizer.ts'
+import { measureLoss } from '../train/evaluator.ts'
 import { SharedSteps } from '../train/shared-steps.ts'
 import { openTraining } from '../train/trainer.ts'
 import type { ChildJob } from './child-messages.ts'
 import { createCheckpoints } from './checkpoints.ts'
-import { sampleOutputs, samplesMax, type SamplingEngine } from './samples.ts'
-import { trainJob, type TrainingParts, type TrainingResult } from './training.ts'
+import { describeEnvironment } from './environment.ts'
+import { evaluateJob, type EvaluationJob, type EvaluationParts, type EvaluationResult } from './evaluation.ts'
+import { evaluateHeldOut } from './samples.ts'
+import { samplingParts } from './sampling-engine.ts'
+import { trainJob, type TrainingJob, type TrainingParts, type TrainingResult } from './training.ts'
 
 /** Answers go first where trainings share a machine with them. */
 const priority = constants.priority.PRIORITY_BELOW_NORMAL
-/** Of a sample, input and output together: room enough for one, at little memory. */
-const samplePositionsMax = 256
 
 try {
   setPriority(priority)
@@ -28,53 +29,49 @@ try {
   // Not everybody may: then it runs like everything else.
 }
 
-let opened: Promise<TrainingParts> | null = null
+type Parts = TrainingParts & EvaluationParts
+
+let opened: Promise<Parts> | null = null
 
 /** The processor: a child process finds it as the default export of this file. */
-export default async function train(job: ChildJob, signal: AbortSignal): Promise<TrainingResult> {
+export default async function run(job: ChildJob, signal: AbortSignal): Promise<TrainingResult | EvaluationResult> {
   opened ??= openParts(process.env)
   try {
-    return await trainJob(job, signal, await opened)
+    if (job.data.type === 'evaluate') return await evaluateJob(job as EvaluationJob, signal, await opened)
+    return await trainJob(job as TrainingJob, signal, await opened)
   } finally {
     // What could not be opened is opened anew for the next job.
     await opened.catch(() => (opened = null))
   }
 }
 
-async function openParts(env: NodeJS.ProcessEnv): Promise<TrainingParts> {
+async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
   const config = readConfig(env)
   const store = await openStore(config.storeUrl)
   const model = await openModel(config.model)
   const tokenizer = await openTokenizer(config.model)
   const runtime = createOnnxRuntime({ threads: config.threads })
   const steps = new SharedSteps(runtime, model)
-  const openEngine = (load: PrefixLoader): Promise<SamplingEngine> => openSampling(runtime, model, tokenizer, load)
+  const registry = new PrefixRegistry(store)
+  const sampling = samplingParts(runtime, model, tokenizer)
+  const { name, sha256 } = model
+  const playing = { ...model.config, name, sha256, tokenizerSha256: tokenizer.sha256 }
   return {
-    registry: new PrefixRegistry(store),
+    ...sampling,
+    registry,
     datasets: new Datasets(store),
     checkpoints: createCheckpoints(store),
+    evaluations: new Evaluations(store),
+    environment: { ...describeEnvironment(config.threads) },
     openTraining: (...asked) => openTraining({ runtime, model, tokenizer, steps }, ...asked),
-    sample: (prefix, heldOut) => sampleOutputs(prefix, heldOut, openEngine),
+    evaluate: (prefix, heldOut, signal) => evaluateHeldOut(prefix, heldOut, signal, sampling),
+    loadPrefix: async (id) => {
+      const prefix = await registry.load(id)
+      checkPrefixFits(prefix.header, playing)
+      return prefix
+    },
+    measureLoss: (prefix, examples) => measureLoss({ runtime, model, tokenizer }, prefix, examples),
     warn: (message, error) =>
       process.stderr.write(`${JSON.stringify({ level: 'warn', message, error: String(error) })}\n`),
   }
-}
-
-async function openSampling(
-  runtime: Runtime,
-  model: Model,
-  tokenizer: Tokenizer,
-  loadPrefix: PrefixLoader,
-): Promise<SamplingEngine> {
-  const { layers, heads, headDim, positionsMax } = model.config
-  const layout = {
-    layers,
-    heads,
-    headDim,
-    rowsMax: samplesMax,
-    positionsMax: Math.min(positionsMax, samplePositionsMax),
-  }
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
-  const engine = new Engine({ session, tokenizer, loadPrefix, limits: defaultLimits })
-  return { generate: (request, signal) => engine.generate(request, signal), dispose: () => session.dispose() }
 }

@@ -2,9 +2,10 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Checkpoints } from './checkpoints.ts'
 import { startingLabel, type StopReason, type TrainJobData } from './job.ts'
+import type { HeldOutOutcome } from './samples.ts'
 import { ServiceError, type ErrorCode } from '../errors/errors.ts'
 import type { Prefix } from '../prefix/prefix.ts'
-import type { PrefixRecord, PrefixSample } from '../prefix/record.ts'
+import type { PrefixRecord } from '../prefix/record.ts'
 import {
   trainingDefaults,
   type Example,
@@ -36,8 +37,10 @@ export interface TrainingParts {
   readonly datasets: { get(id: string): Promise<readonly Example[]> }
   readonly checkpoints: Checkpoints
   openTraining(data: TrainingData, options: TrainingOptions, checkpoint: Uint8Array | null): Promise<TrainingRun>
-  /** What the new prefix makes of a few inputs that it was not trained on. */
-  sample(prefix: Prefix, heldOut: readonly Example[]): Promise<readonly PrefixSample[]>
+  /** What the new prefix makes of inputs that it was not trained on; ends early, with less, where `signal` aborts. */
+  evaluate(prefix: Prefix, heldOut: readonly Example[], signal: AbortSignal): Promise<HeldOutOutcome>
+  /** By what this process computes: it goes into the record beside the options as used. */
+  readonly environment: Readonly<Record<string, unknown>>
   /** Hears of what went wrong without spoiling the training. */
   warn(message: string, error: unknown): void
 }
@@ -89,7 +92,7 @@ export async function trainJob(
     const run = await openRun(jobId, data, options, parts)
     try {
       const last = await runSteps(job, run, signal, parts, rhythm)
-      return await publish(job, run, data, last, parts)
+      return await publish(job, run, data, last, signal, parts)
     } finally {
       await run.dispose()
     }
@@ -171,27 +174,29 @@ async function runSteps(
   return latest
 }
 
-/** Always throws: what it throws says what becomes of the job. */
-async function stop(signal: AbortSignal, save: (() => Promise<void>) | null): Promise<never> {
+/** For a job whose `signal` has aborted. Always throws: what it throws says what becomes of the job. */
+export async function stop(signal: AbortSignal, save: (() => Promise<void>) | null): Promise<never> {
   const reason = signal.reason as StopReason
   if (reason === 'shutdown') await save?.()
   throw stopError(reason)
 }
 
 async function publish(
-  { id, data: { prefixId } }: TrainingJob,
+  { id, data: { prefixId, validation } }: TrainingJob,
   run: TrainingRun,
   { heldOut }: TrainingData,
   last: TrainingProgress | null,
+  signal: AbortSignal,
   parts: TrainingParts,
 ): Promise<TrainingResult> {
   const prefix = await run.prefix()
-  let samples: readonly PrefixSample[] = []
+  let outcome: HeldOutOutcome = { samples: [], metrics: {} }
   try {
-    samples = await parts.sample(prefix, heldOut)
+    outcome = await parts.evaluate(prefix, heldOut, signal)
   } catch (error) {
     parts.warn('no samples of the new prefix', error)
   }
+  if (signal.aborted) await stop(signal, () => parts.checkpoints.put(id ?? '', run.checkpoint()))
   const record = await parts.registry.find(prefixId)
   // Where the checkpoint had all steps in it already, the record has their report.
   const { loss } = last ?? record
@@ -199,18 +204,23 @@ async function publish(
   const validationLoss = typeof best === 'number' ? best : (last ?? record).validationLoss
   const { step } = run
   await parts.registry.publish(prefixId, prefix, {
-    training: run.used,
+    training: { ...run.used, ...parts.environment },
+    validation,
     step,
     steps: step,
     loss,
     validationLoss,
-    samples,
+    ...outcome,
   })
   await parts.checkpoints.delete(id ?? '')
   return { prefixId, step, loss, validationLoss }
 }
 
-async function loadData(data: TrainJobData, parts: TrainingParts): Promise<TrainingData> {
+/** The examples of a training and those held out of it. */
+export async function loadData(
+  data: TrainJobData,
+  parts: { readonly datasets: TrainingParts['datasets']; readonly registry: Pick<TrainingParts['registry'], 'load'> },
+): Promise<TrainingData> {
   const { template, validation, options } = data
   const examples = await parts.datasets.get(data.datasetId)
   const from = data.from ? startingPrefix(data.from, parts) : null
@@ -222,7 +232,7 @@ async function loadData(data: TrainJobData, parts: TrainingParts): Promise<Train
 
 function startingPrefix(
   { prefixId, artifactSha256 }: NonNullable<TrainJobData['from']>,
-  { registry }: TrainingParts,
+  { registry }: { readonly registry: Pick<TrainingParts['registry'], 'load'> },
 ): StartingPrefix {
   const label = startingLabel(prefixId, artifactSha256)
   const load = async (): Promise<Prefix> => {

@@ -3,7 +3,7 @@ import { UnrecoverableError, WaitingError } from 'bullmq'
 import type { Broker, QueuedJob, TrainWorker } from './broker.ts'
 import { Children } from './children.ts'
 import { HistoryWriter, type TrainEvents } from './history.ts'
-import type { JobProblem, StopReason } from './job.ts'
+import { typeOf, type JobProblem, type StopReason } from './job.ts'
 import { decodeProblem, encodeProblem, isExit, isFinal, problemOf } from './problem.ts'
 import { handedBack } from './stopping.ts'
 
@@ -27,7 +27,7 @@ export interface JobLog {
   error(details: object, message: string): void
 }
 
-/** `succeeded` when the prefix is published; the others come with the reason. */
+/** Of a training; what became of an evaluation its job alone tells. `succeeded` when the prefix is published; the others come with the reason. */
 export type JobEnd = (
   jobId: string,
   prefixId: string,
@@ -37,7 +37,7 @@ export type JobEnd = (
 
 export interface WorkerOptions {
   readonly broker: Broker
-  /** A built module whose default export runs one job: see `training-process.ts`. */
+  /** A built module whose default export does one job: see `training-process.ts`. */
   readonly processorFile: URL
   readonly processesMax: number
   /** Jobs side by side in one process: trainings there share their steps. */
@@ -158,6 +158,7 @@ export class JobWorker {
   }
 
   async #tellSafely(job: QueuedJob, ...end: [Parameters<JobEnd>[2], JobProblem | null]): Promise<void> {
+    if (typeOf(job.data) !== 'train') return
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#options.onEnd(job.id ?? '', job.data.prefixId, ...end)

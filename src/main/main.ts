@@ -11,6 +11,7 @@ import { createCheckpoints } from '../jobs/checkpoints.ts'
 import { openJobQueue } from '../jobs/queue.ts'
 import { startWorker } from '../jobs/worker.ts'
 import { Datasets } from '../prefix/datasets.ts'
+import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
 import { openStore } from '../store/open.ts'
 import type { ObjectStore } from '../store/store.ts'
@@ -87,6 +88,7 @@ async function serve(
     registry,
     store,
     datasets: new Datasets(store),
+    evaluations: new Evaluations(store),
     model,
     limits: { ...defaultHttpLimits, bodyBytesMax: config.bodyBytesMax },
     apiKeys: config.apiKeys,

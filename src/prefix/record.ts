@@ -30,10 +30,13 @@ export interface PrefixRecord {
   /** Training options: as asked until it is ready, as used from then on. */
   readonly training: Readonly<Record<string, unknown>>
   readonly dataset: { readonly id: string; readonly sha256: string; readonly examples: number } | null
+  /** Share of the dataset held out, or the id of the dataset that was; null where nobody knows: it was imported. */
+  readonly validation: number | string | null
   readonly step: number
   readonly steps: number | null
   readonly loss: number | null
   readonly validationLoss: number | null
+  /** Scores of the latest evaluation, and the number of `examples` that they were taken on. */
   readonly metrics: Readonly<Record<string, number>>
   readonly samples: readonly PrefixSample[]
   readonly error: { readonly code: string; readonly detail: string } | null

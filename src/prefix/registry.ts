@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { ServiceError } from '../errors/errors.ts'
 import type { ObjectStore } from '../store/store.ts'
 import { decodePrefix, encodePrefix } from './artifact.ts'
+import { deleteEvaluations } from './evaluations.ts'
 import { checkName, isPrefixId, newId, notFound, parseReference } from './ids.ts'
 import { buryVersion, claimVersion, newestFirst, readEntry } from './names.ts'
 import type { Prefix } from './prefix.ts'
@@ -11,7 +12,8 @@ import type { PrefixRecord } from './record.ts'
 export type NewPrefix = Pick<
   PrefixRecord,
   'name' | 'jobId' | 'model' | 'tokenizerSha256' | 'template' | 'prefixLength' | 'training' | 'dataset'
->
+> &
+  Partial<Pick<PrefixRecord, 'validation'>>
 
 /** What names a prefix never changes. */
 export type PrefixChanges = Partial<Omit<PrefixRecord, 'id' | 'name' | 'version' | 'createdAt' | 'updatedAt'>>
@@ -173,6 +175,7 @@ export class PrefixRegistry {
       if (record === null) throw notFound(id)
       await this.#store.put(`deleted/${id}`, new Uint8Array(0))
       await this.#store.delete(recordKey(id))
+      await deleteEvaluations(this.#store, id)
       if (record.name !== null && record.version !== null) {
         await buryVersion(this.#store, record.name, record.version)
       }
@@ -239,7 +242,9 @@ export class PrefixRegistry {
     const bytes = await this.#store.get(recordKey(id))
     if (bytes === null) return null
     try {
-      const record = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as PrefixRecord
+      const written = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as PrefixRecord
+      // Records of the first version do not say what was held out.
+      const record = { ...written, validation: (written as Partial<PrefixRecord>).validation ?? null }
       if (record.id === id) return record
       throw new Error(`it names ${record.id}`)
     } catch (cause) {
@@ -286,9 +291,9 @@ export class PrefixRegistry {
 }
 
 /** Field by field: the caller's object may carry more. */
-function pickNew(input: NewPrefix): NewPrefix {
-  const { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset } = input
-  return { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset }
+function pickNew(input: NewPrefix): Required<NewPrefix> {
+  const { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation = null } = input
+  return { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation }
 }
 
 function notReady({ id, status, name, version }: PrefixRecord): ServiceError {

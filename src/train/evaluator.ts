@@ -1,7 +1,8 @@
 // Held-out loss: how well a finished prefix predicts examples it was not trained on.
+import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
-import type { Program, Runtime } from '../runtime/runtime.ts'
 import type { Prefix } from '../prefix/prefix.ts'
+import type { Program, Runtime } from '../runtime/runtime.ts'
 import { float32 } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { epochBatches } from './batches.ts'
@@ -70,20 +71,28 @@ export class Evaluator {
 }
 
 /**
- * Mean loss per target token, in nats, of a finished prefix on examples of its template; an infix, which the engine does not
- * serve, is measured like any other. Throws `input_too_long`, naming the example.
+ * Mean loss of a stored prefix per target token in nats, on the first `evaluationExamplesMax` of the examples that have room
+ * in the model; null where none has. An infix, which the engine does not serve, is measured like any other.
  */
-export async function heldOutLoss(
+export async function measureLoss(
   { runtime, model, tokenizer }: { readonly runtime: Runtime; readonly model: Model; readonly tokenizer: Tokenizer },
-  { header, keys, values }: Prefix,
+  { header: { template, prefixLength, attachment }, keys, values }: Prefix,
   examples: readonly Example[],
-): Promise<number> {
-  const { prefixLength, template, attachment } = header
+): Promise<number | null> {
+  const room = model.config.positionsMax - prefixLength
   const shape = prefixShape(model.config, prefixLength, 0, attachment === 'infix' ? 'infix' : 'prefix')
-  const encoded = encodeExamples(tokenizer, template, examples, model.config.positionsMax - prefixLength)
+  const encoded: EncodedExample[] = []
+  for (const example of examples) {
+    if (encoded.length === evaluationExamplesMax) break
+    try {
+      encoded.push(...encodeExamples(tokenizer, template, [example], room))
+    } catch (error) {
+      if (!(error instanceof ServiceError) || error.code !== 'input_too_long') throw error
+    }
+  }
   const evaluator = await Evaluator.open(runtime, model, shape, encoded)
   try {
-    return await evaluator.loss(keys, values)
+    return evaluator.isEmpty ? null : await evaluator.loss(keys, values)
   } finally {
     await evaluator.dispose()
   }

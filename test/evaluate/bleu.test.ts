@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { test } from 'node:test'
-import { corpusBleu, tokenize13a, type Bleu } from '../../src/evaluate/bleu.ts'
+import { corpusBleu, type Bleu } from '../../src/evaluate/bleu.ts'
+import { tokenize13a } from '../../src/evaluate/tokens-13a.ts'
 
 interface Expected {
   readonly mixed: Bleu

@@ -5,8 +5,9 @@ import { pino } from 'pino'
 import type { GenerateEvent, GenerateRequest } from '../../src/engine/request.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
 import { createHttp, defaultHttpLimits, type HttpParts } from '../../src/http/http.ts'
-import type { Job, JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
+import { typeOf, type Job, type JobData, type JobEvent, type JobQueue } from '../../src/jobs/job.ts'
 import { Datasets } from '../../src/prefix/datasets.ts'
+import { Evaluations } from '../../src/prefix/evaluations.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { PrefixRegistry } from '../../src/prefix/registry.ts'
 import { MemoryStore } from '../../src/store/memory.ts'
@@ -50,16 +51,16 @@ export class FakeEngine {
 
 export class FakeQueue implements Omit<JobQueue, 'close'> {
   readonly jobs = new Map<string, Job>()
-  readonly data = new Map<string, TrainJobData>()
+  readonly data = new Map<string, JobData>()
   readonly cancelled: string[] = []
   history: JobEvent[] = []
   /** Set to make every call fail. */
   fails: Error | null = null
 
-  enqueue(jobId: string, data: TrainJobData): Promise<void> {
+  enqueue(jobId: string, data: JobData): Promise<void> {
     if (this.fails !== null) return Promise.reject(this.fails)
     this.data.set(jobId, data)
-    this.jobs.set(jobId, makeJob({ id: jobId, prefixId: data.prefixId }))
+    this.jobs.set(jobId, makeJob({ id: jobId, type: typeOf(data), prefixId: data.prefixId }))
     return Promise.resolve()
   }
 
@@ -137,6 +138,7 @@ export interface Service {
   readonly store: MemoryStore
   readonly registry: PrefixRegistry
   readonly datasets: Datasets
+  readonly evaluations: Evaluations
   /** Lines of the log. */
   readonly log: string[]
 }
@@ -149,6 +151,7 @@ export function makeService(changes: Partial<HttpParts> = {}): Service {
     queue: new FakeQueue(),
     registry: new PrefixRegistry(store),
     datasets: new Datasets(store),
+    evaluations: new Evaluations(store),
   }
   const logger = pino({ level: 'info' }, { write: (line: string) => void log.push(line) })
   const limits = defaultHttpLimits

@@ -1,6 +1,7 @@
 // POST /prefixes with training options that exclude each other, and with a prefix to start from.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { TrainJobData } from '../../src/jobs/job.ts'
 import { trainingDefaults } from '../../src/train/options.ts'
 import { addReadyPrefix, examples, makeService, model, type Service } from './fakes.ts'
 
@@ -46,7 +47,8 @@ test('each option of a training has limits', async () => {
   }
   const response = await train(service, { training })
   assert.equal(response.statusCode, 202, response.body)
-  assert.deepEqual(service.queue.data.get(response.json().jobId)?.options, training)
+  const job = service.queue.data.get(response.json().jobId) as TrainJobData
+  assert.deepEqual(job.options, training)
   assert.equal(service.queue.data.size, 1)
 })
 
@@ -71,9 +73,9 @@ test('a training that starts from a prefix follows its length and template, and 
   const response = await train(service, { from: 'e2e' })
   assert.equal(response.statusCode, 202, response.body)
   const { id, jobId } = response.json()
-  const job = service.queue.data.get(jobId)
-  assert.deepEqual(job?.from, { prefixId: source.id, artifactSha256: source.artifactSha256 })
-  assert.deepEqual([job?.options.prefixLength, job?.template], [source.prefixLength, source.template])
+  const job = service.queue.data.get(jobId) as TrainJobData
+  assert.deepEqual(job.from, { prefixId: source.id, artifactSha256: source.artifactSha256 })
+  assert.deepEqual([job.options.prefixLength, job.template], [source.prefixLength, source.template])
   const record = await service.registry.find(id)
   assert.equal(record.prefixLength, source.prefixLength)
   assert.equal(record.training['from'], `${source.id}@${source.artifactSha256}`)

@@ -3,11 +3,21 @@ import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
-import { openBroker, type Broker } from '../../src/jobs/broker.ts'
-import { createJobId, type Job } from '../../src/jobs/job.ts'
+import { openBroker, type Broker, type QueuedJob } from '../../src/jobs/broker.ts'
+import { countOf, createJobId, type Job } from '../../src/jobs/job.ts'
 import { openJobQueue, type BrokerJobQueue } from '../../src/jobs/queue.ts'
 import { startWorker, type JobEnd, type JobWorker } from '../../src/jobs/worker.ts'
-import { eventWhere, follow, goneWithin, jobData, lockMs, patienceMs, processorFile, quiet } from './fixtures.ts'
+import {
+  evaluationData,
+  eventWhere,
+  follow,
+  goneWithin,
+  jobData,
+  lockMs,
+  patienceMs,
+  processorFile,
+  quiet,
+} from './fixtures.ts'
 import type { TestServer } from './servers.ts'
 
 export interface ContractServer {
@@ -144,6 +154,39 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
       assert.deepEqual(await get(jobId), before)
     })
 
+    test('an evaluation is told, retried and cancelled as a training is, and its end is its own affair', async () => {
+      const [counted, mortal, held] = [createJobId(), createJobId(), createJobId()]
+      await queue.enqueue(counted, evaluationData('steps 3'))
+      await queue.enqueue(mortal, evaluationData('die 1'))
+      await queue.enqueue(held, evaluationData('hold'))
+      assert.deepEqual([(await get(counted)).type, (await get(counted)).status], ['evaluate', 'queued'])
+      const waiting = createJobId()
+      await queue.enqueue(waiting, evaluationData('steps 1'))
+      await queue.cancel(waiting)
+      assert.deepEqual([(await get(waiting)).status, cancelledEarly.includes(waiting)], ['cancelled', false])
+      await withWorker(async (ends) => {
+        const events = await follow(queue, counted)
+        assert.deepEqual(
+          events.map(({ type, data }) => [type, data.example]),
+          [
+            ['started', undefined],
+            ['progress', 1],
+            ['progress', 2],
+            ['progress', 3],
+            ['succeeded', undefined],
+          ],
+        )
+        assert.deepEqual((await get(counted)).progress, { example: 3, examples: 3, etaMs: 0 })
+        assert.equal((await follow(queue, mortal)).at(-1)?.type, 'succeeded')
+        assert.equal((await get(mortal)).attempts, 2)
+        await eventWhere(queue, held, ({ type }) => type === 'progress')
+        await queue.cancel(held)
+        assert.equal((await follow(queue, held)).at(-1)?.type, 'cancelled')
+        // What an evaluation comes to must not be taken for what became of the prefix.
+        assert.deepEqual(ends, [])
+      })
+    })
+
     test('a history is told as it happens, and again from any event on', async () => {
       const jobId = await enqueue('steps 5')
       const live = follow(queue, jobId)
@@ -168,7 +211,8 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
         )
       })
       const job = await get(jobId)
-      assert.deepEqual([job.status, job.attempts, job.progress?.step, job.error], ['succeeded', 1, 5, null])
+      assert.deepEqual([job.status, job.attempts, job.progress && countOf(job.progress).done], ['succeeded', 1, 5])
+      assert.equal(job.error, null)
       assert.ok(job.startedAt !== null && job.finishedAt !== null)
       await assert.rejects(queue.cancel(jobId), { code: 'job_finished' })
     })
@@ -245,7 +289,7 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
         for (const jobId of [told, found]) await eventWhere(queue, jobId, ({ type }) => type === 'progress')
         assert.equal((await get(told)).status, 'running')
         await queue.cancel(told)
-        const job = await broker.queue.getJob(found)
+        const job: QueuedJob | undefined = await broker.queue.getJob(found)
         await job?.updateData({ ...job.data, cancel: { at: Date.now(), waiting: false, attempts: 1 } })
         for (const jobId of [told, found]) {
           assert.deepEqual(

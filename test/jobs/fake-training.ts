@@ -117,8 +117,11 @@ export function fakeService(steps: number): FakeService {
       service.opened.push(data)
       return Promise.resolve(run)
     },
-    sample: (_prefix, heldOut) =>
-      Promise.resolve(heldOut.map(({ input, output }) => ({ input, reference: output, output: 'sampled' }))),
+    environment: { codeVersion: '0.0.0' },
+    evaluate: (_prefix, heldOut) => {
+      const samples = heldOut.map(({ input, output }) => ({ input, reference: output, output: 'sampled' }))
+      return Promise.resolve({ samples, metrics: { bleu: 12.5, examples: samples.length } })
+    },
     warn: (message) => void service.warnings.push(message),
   }
   return service

@@ -1,7 +1,7 @@
 // What the job tests share: jobs to put in line, and ways to follow them.
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
+import type { EvaluateJobData, JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
 import type { JobLog } from '../../src/jobs/worker.ts'
 import { trainingDefaults } from '../../src/train/options.ts'
 
@@ -27,6 +27,13 @@ export function jobData(template: string): TrainJobData {
       initialization: 'random',
     },
   }
+}
+
+/** `command` is what the test processor is to do. */
+export function evaluationData(command: string): EvaluateJobData {
+  const decoding = { strategy: 'greedy', temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, n: 1 } as const
+  const asked = { maxNewTokens: 8, decoding, seed: 1, baselines: true }
+  return { type: 'evaluate', prefixId: `pfx_${command.replace(/\W/g, '')}`, datasetId: command, ...asked }
 }
 
 /** The job's events after `after`, until it ends; throws when it does not. */

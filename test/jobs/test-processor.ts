@@ -1,4 +1,4 @@
-// The processor of the job tests: it trains nothing and does what the job's template tells it to.
+// The processor of the job tests: it trains nothing and does what the job's template, or its dataset, tells it to.
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ServiceError, type ErrorCode } from '../../src/errors/errors.ts'
@@ -13,7 +13,9 @@ const stepMs = 10
  * process without memory does; `hold` waits to be told to stop; `hold-first` does so at its first start only.
  */
 export default async function run(job: ChildJob, signal: AbortSignal): Promise<object> {
-  const [command = '', word = ''] = job.data.template.split(' ')
+  const { data } = job
+  const progress = data.type === 'evaluate' ? evaluationProgress : trainingProgress
+  const [command = '', word = ''] = (data.type === 'evaluate' ? data.datasetId : data.template).split(' ')
   if (command === 'fail') throw new ServiceError(word as ErrorCode, `failed with ${word}`)
   if (command === 'throw') throw new Error(`thrown: ${word}`)
   if (command === 'die' && job.attemptsStarted <= Number(word)) process.kill(process.pid, 'SIGKILL')
@@ -34,7 +36,11 @@ export default async function run(job: ChildJob, signal: AbortSignal): Promise<o
   return { pid: process.pid }
 }
 
-function progress(step: number, steps: number): object {
+function evaluationProgress(example: number, examples: number): object {
+  return { example, examples, etaMs: 0 }
+}
+
+function trainingProgress(step: number, steps: number): object {
   // The tests that kill want to know whom: the process id stands where the speed would.
   return {
     step,

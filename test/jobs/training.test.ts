@@ -39,8 +39,10 @@ test('a training publishes its prefix with what it came to, and leaves no checkp
     service.progress.map(({ step }) => step),
     [1, 2, 3, 4, 5],
   )
-  const { status, step, steps, loss, training, samples } = service.record ?? {}
-  assert.deepEqual([status, step, steps, loss, training], ['ready', 5, 5, 0.2, { fake: true }])
+  const { status, step, steps, loss, training, samples, metrics, validation } = service.record ?? {}
+  assert.deepEqual([status, step, steps, loss], ['ready', 5, 5, 0.2])
+  assert.deepEqual([training, validation], [{ fake: true, codeVersion: '0.0.0' }, 0.1])
+  assert.deepEqual(metrics, { bleu: 12.5, examples: 1 })
   assert.equal(samples?.[0]?.output, 'sampled')
   assert.equal(await service.checkpoints.get('job_1'), null)
   assert.ok(service.runs[0]?.isDisposed)
@@ -152,9 +154,28 @@ test('the job of a prefix that is deleted is cancelled, before its training and 
 
 test('a prefix without samples is better than none', async () => {
   const service = fakeService(2)
-  await trainJob(service.job, never, { ...service, sample: () => Promise.reject(new Error('no engine')) })
-  assert.deepEqual([service.record?.status, service.record?.samples], ['ready', []])
+  await trainJob(service.job, never, { ...service, evaluate: () => Promise.reject(new Error('no engine')) })
+  const { status, samples, metrics } = service.record ?? {}
+  assert.deepEqual([status, samples, metrics], ['ready', [], {}])
   assert.match(service.warnings.join(), /no samples/)
+})
+
+test('a stop while the new prefix is evaluated leaves a checkpoint with every step in it; a cancelled one publishes nothing', async () => {
+  for (const reason of ['shutdown', 'cancelled'] as const) {
+    const service = fakeService(3)
+    const stop = new AbortController()
+    const evaluate = async () => {
+      stop.abort(reason)
+      return { samples: [], metrics: {} }
+    }
+    const expected = reason === 'shutdown' ? { name: handedBack } : { code: 'cancelled' }
+    await assert.rejects(trainJob(service.job, stop.signal, { ...service, evaluate }), expected)
+    assert.equal((await service.checkpoints.get('job_1'))?.[0], reason === 'shutdown' ? 3 : undefined)
+    assert.equal(service.published.length, 0)
+    if (reason !== 'shutdown') continue
+    await trainJob(service.job, never, service)
+    assert.equal(service.published[0]?.keys[0], await undisturbed(3))
+  }
 })
 
 test('what goes wrong in a training comes out as it is, and the checkpoint stays', async () => {

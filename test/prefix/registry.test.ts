@@ -24,6 +24,16 @@ describe('PrefixRegistry: records and names', () => {
     assert.deepEqual(await registry.find(record.id), record)
   })
 
+  test('what was held out is kept, and a record that was written before it was does not know', async () => {
+    const store = new MemoryStore()
+    const registry = new PrefixRegistry(store)
+    const { id } = await registry.create({ ...newPrefix(null), validation: 0.25 })
+    const { validation, ...old } = await registry.find(id)
+    assert.equal(validation, 0.25)
+    await store.put(`prefixes/${id}.json`, new TextEncoder().encode(JSON.stringify(old)))
+    assert.deepEqual(await registry.find(id), { ...old, validation: null })
+  })
+
   test('versions count up under a name; the bare name means the latest', async () => {
     const registry = new PrefixRegistry(new MemoryStore())
     const [first, second] = [await registry.create(newPrefix('e2e')), await registry.create(newPrefix('e2e'))]

@@ -6,7 +6,7 @@ import { float32 } from '../../src/tensor/tensor.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { dropoutFeeds } from '../../src/train/dropout.ts'
 import type { EncodedExample } from '../../src/train/encode.ts'
-import { heldOutLoss } from '../../src/train/evaluator.ts'
+import { measureLoss } from '../../src/train/evaluator.ts'
 import { GradientSteps } from '../../src/train/gradients.ts'
 import { initialParameters } from '../../src/train/initialize.ts'
 import { trainingDefaults, type StartingPrefix, type TrainingOptions } from '../../src/train/options.ts'
@@ -153,7 +153,7 @@ test('the held-out loss of a finished prefix is what its training measured, for 
     await finish(run)
     const prefix = await run.prefix()
     assert.equal(prefix.header.attachment, variant === 'infix' ? 'infix' : 'decoder_self')
-    const loss = await heldOutLoss(parts, prefix, tinyData().heldOut)
+    const loss = await measureLoss(parts, prefix, tinyData().heldOut)
     assert.equal(loss, prefix.header.training['validationLoss'])
     await run.dispose()
   }

@@ -1,7 +1,7 @@
 // POST /generate: text from the frozen model, steered by a stored prefix or by none.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
+import type { Decoding, GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { ServiceError } from '../../errors/errors.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
@@ -58,7 +58,7 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
 }
 
 /** What the schema cannot say of fields that go together. */
-function checkDecoding({ strategy, beams, lengthPenalty }: GenerateBody['decoding']): void {
+export function checkDecoding({ strategy, beams, lengthPenalty }: GenerateBody['decoding']): void {
   if (strategy === 'beam') {
     const message = 'decoding.strategy "beam" is not supported by this version; "greedy" and "sample" are'
     throw new ServiceError('not_supported', message, { supported: ['greedy', 'sample'] })
@@ -74,8 +74,14 @@ function checkDecoding({ strategy, beams, lengthPenalty }: GenerateBody['decodin
 
 function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest {
   const { input, maxNewTokens, stop, seed, logprobs } = body
-  const { strategy, temperature, topK, topP, repetitionPenalty, n } = body.decoding
-  const decoding = {
+  const inputs = typeof input === 'string' ? [input] : input
+  return { prefixId, inputs, maxNewTokens, stop, seed, decoding: toDecoding(body.decoding), logprobs }
+}
+
+/** Of a body that `checkDecoding` has let through. */
+export function toDecoding(decoding: GenerateBody['decoding']): Decoding {
+  const { strategy, temperature, topK, topP, repetitionPenalty, n } = decoding
+  return {
     strategy: strategy === 'sample' ? ('sample' as const) : ('greedy' as const),
     temperature,
     topK,
@@ -83,8 +89,6 @@ function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest 
     repetitionPenalty,
     n,
   }
-  const inputs = typeof input === 'string' ? [input] : input
-  return { prefixId, inputs, maxNewTokens, stop, seed, decoding, logprobs }
 }
 
 async function lastOf(events: AsyncIterable<GenerateEvent>, prefixId: string | null): Promise<Generated> {

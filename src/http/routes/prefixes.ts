@@ -139,7 +139,8 @@ async function withJob(record: PrefixRecord, { queue, logger }: HttpParts): Prom
   }
   // Of a job that succeeded the record is about to tell.
   if (job === null || job.status === 'succeeded') return record
-  const { step, steps, loss, validationLoss } = job.progress ?? record
+  const { progress } = job
+  const { step, steps, loss, validationLoss } = progress !== null && 'step' in progress ? progress : record
   return { ...record, status: statusOfJob[job.status], step, steps, loss, validationLoss, error: job.error }
 }
 

@@ -49,8 +49,9 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
   const { name } = body
   const { template, options } = asked
   const { prefixLength } = options
-  const validation = Array.isArray(body.validation) ? checkHeldOut(body.validation) : body.validation
+  const heldOut = Array.isArray(body.validation) ? checkHeldOut(body.validation) : body.validation
   const dataset = await storeExamples(body, parts)
+  const validation = typeof heldOut === 'number' ? heldOut : (await parts.datasets.put(heldOut)).id
   const jobId = createJobId()
   const from = source && { prefixId: source.id, artifactSha256: source.artifactSha256 }
   const record = await registry.create({
@@ -60,6 +61,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     prefixLength,
     training: { ...options, ...(from && { from: startingLabel(from.prefixId, from.artifactSha256) }) },
     dataset,
+    validation,
     model: { name: model.name, sha256: model.sha256 },
     tokenizerSha256: model.tokenizerSha256,
   })
@@ -67,7 +69,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     await queue.enqueue(jobId, {
       prefixId: record.id,
       datasetId: dataset.id,
-      validation: typeof validation === 'number' ? validation : (await parts.datasets.put(validation)).id,
+      validation,
       template,
       options,
       from,

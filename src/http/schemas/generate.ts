@@ -10,7 +10,7 @@ const stopsMax = 16
 const stopLengthMax = 1_024
 const supported = 'beam is not supported yet'
 
-const Decoding = withoutDefaulted(
+export const Decoding = withoutDefaulted(
   {
     strategy: Word(['greedy', 'sample', 'beam'], { default: 'greedy', description: supported }),
     temperature: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1, description: 'For sample.' }),

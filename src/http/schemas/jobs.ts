@@ -1,13 +1,13 @@
 // What is answered about jobs.
 import { Type } from 'typebox'
-import type { JobStatus } from '../../jobs/job.ts'
+import type { JobStatus, JobType } from '../../jobs/job.ts'
 import { answer, JobError, Next, Nullable, pageQuery, Word } from './shared.ts'
 
 const statuses = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const satisfies readonly JobStatus[]
 
 const Time = Type.String({ description: 'ISO 8601, UTC.', examples: ['2026-11-24T08:15:30.000Z'] })
 
-const Progress = Type.Object({
+const TrainingProgress = Type.Object({
   step: Type.Integer({ description: 'Steps done.' }),
   steps: Type.Integer(),
   loss: Type.Number({ description: "Per target token of this step's batch, in nats." }),
@@ -17,12 +17,22 @@ const Progress = Type.Object({
   etaMs: Type.Number({ description: 'Time left, in milliseconds.' }),
 })
 
-export const JobSchema = answer('Job', 'A training that waits, runs or has ended.', {
+const EvaluationProgress = Type.Object({
+  example: Type.Integer({ description: 'Texts made.' }),
+  examples: Type.Integer({ description: 'Texts to make, those of the baselines included.' }),
+  etaMs: Type.Number({ description: 'Time left, in milliseconds.' }),
+})
+
+const types = ['train', 'evaluate'] as const satisfies readonly JobType[]
+
+export const JobSchema = answer('Job', 'A training or an evaluation that waits, runs or has ended.', {
   id: Type.String({ examples: ['job_0mhxq3v5a7k2m9q4w8r1t6y3'] }),
-  type: Word(['train']),
+  type: Word(types),
   status: Word(statuses),
   prefixId: Type.String(),
-  progress: Nullable(Progress),
+  progress: Type.Union([TrainingProgress, EvaluationProgress, Type.Null()], {
+    description: 'Of a training, or of an evaluation; null before the first report.',
+  }),
   attempts: Type.Integer({ description: 'Times it was started.' }),
   error: JobError,
   createdAt: Time,

@@ -84,11 +84,19 @@ export const PrefixSchema = answer('Prefix', 'A prefix: what is known of it from
   artifactSha256: Nullable(Type.String()),
   training: Anything({ description: 'Options: as asked until it is ready, as used from then on.' }),
   dataset: Nullable(Type.Object({ id: Type.String(), sha256: Type.String(), examples: Type.Integer() })),
+  validation: Type.Unsafe<number | string | null>({
+    type: ['number', 'string', 'null'],
+    description: 'Share of the dataset held out, or the dataset that was; null where it was imported.',
+  }),
   step: Type.Integer(),
   steps: Nullable(Type.Integer()),
   loss: Nullable(Type.Number(), { description: 'Per target token, in nats.' }),
   validationLoss: Nullable(Type.Number(), { description: 'On held-out examples, per target token, in nats.' }),
-  metrics: Type.Unsafe<Record<string, number>>({ type: 'object', additionalProperties: { type: 'number' } }),
+  metrics: Type.Unsafe<Record<string, number>>({
+    type: 'object',
+    additionalProperties: { type: 'number' },
+    description: 'Scores of the latest evaluation, and the number of `examples` behind them.',
+  }),
   samples: Type.Array(Type.Object({ input: Type.String(), reference: Type.String(), output: Type.String() }), {
     description: 'Held-out examples and what the prefix makes of them.',
   }),
