@@ -20,6 +20,8 @@ interface Link extends Match {
 }
 
 interface Partial {
+  /** Bit i is set if place i of the reference is taken and a later word could want it. */
+  readonly taken: bigint
   readonly last: Link | undefined
   /** Matches of equal words, not of stems alone. */
   readonly equal: number
@@ -45,35 +47,43 @@ export function align(hypothesis: readonly Word[], reference: readonly Word[]): 
   const left = new Map<string, number>()
   for (const { stem } of hypothesis) left.set(stem, (left.get(stem) ?? 0) + 1)
 
-  let beam: readonly Partial[] = [{ last: undefined, equal: 0, chunks: 0, distance: 0 }]
+  let beam: readonly Partial[] = [{ taken: 0n, last: undefined, equal: 0, chunks: 0, distance: 0 }]
   hypothesis.forEach(({ text, stem }, i) => {
     const candidates = places.get(stem)
     if (candidates === undefined) return
     const later = (left.get(stem) as number) - 1
     left.set(stem, later)
-    const continued: Partial[] = []
-    for (const partial of beam) {
-      const free = candidates.filter((place) => !isTaken(place, partial.last))
-      for (const place of free) continued.push(extend(partial, i, place, reference[place]?.text === text))
-      // The word may go without a match if those of its stem that follow can fill all places.
-      if (later >= free.length) continued.push(partial)
+    const wanted = later === 0 ? ~candidates.reduce((bits, place) => bits | bit(place), 0n) : -1n
+    const continued = new Map<string, Partial>()
+    // What follows depends on the places that are left and the last match alone: of those alike the best goes on.
+    const keep = (partial: Partial): void => {
+      const reached = partial.last?.hypothesis === i ? partial.last.reference : -1
+      const key = `${reached} ${partial.taken}`
+      const other = continued.get(key)
+      if (other === undefined || byQuality(partial, other) < 0) continued.set(key, partial)
     }
-    beam = continued
-    if (beam.length > 1) beam = continued.sort(byQuality).slice(0, beamMax)
+    for (const partial of beam) {
+      const free = candidates.filter((place) => (partial.taken & bit(place)) === 0n)
+      for (const place of free) keep(extend(partial, i, place, reference[place]?.text === text, wanted))
+      // The word may go without a match if those of its stem that follow can fill all places.
+      if (later >= free.length) keep({ ...partial, taken: partial.taken & wanted })
+    }
+    beam = [...continued.values()].sort(byQuality).slice(0, beamMax)
   })
   const matches: Match[] = []
   for (let link = beam[0]?.last; link; link = link.previous) matches.push(link)
   return matches.reverse()
 }
 
-function isTaken(place: number, last: Link | undefined): boolean {
-  for (let link = last; link; link = link.previous) if (link.reference === place) return true
-  return false
+function bit(place: number): bigint {
+  return 1n << BigInt(place)
 }
 
-function extend({ last, equal, chunks, distance }: Partial, word: number, place: number, isEqual: boolean): Partial {
+function extend(partial: Partial, word: number, place: number, isEqual: boolean, wanted: bigint): Partial {
+  const { taken, last, equal, chunks, distance } = partial
   const follows = last?.hypothesis === word - 1 && last.reference === place - 1
   return {
+    taken: (taken | bit(place)) & wanted,
     last: { hypothesis: word, reference: place, previous: last },
     equal: isEqual ? equal + 1 : equal,
     chunks: follows ? chunks : chunks + 1,
