@@ -14,23 +14,27 @@ export interface Match {
 /** Partial alignments that are kept from word to word, as in METEOR 1.5. */
 const beamMax = 40
 
+/** The matches of a partial alignment from the last to the first; many alignments share their first ones. */
+interface Link extends Match {
+  readonly previous: Link | undefined
+}
+
 interface Partial {
-  readonly matches: readonly Match[]
+  /** Bit i is set if place i of the reference is taken and a later word could want it. */
+  readonly taken: bigint
+  readonly last: Link | undefined
   /** Matches of equal words, not of stems alone. */
   readonly equal: number
   /** Runs of matches whose words are neighbours in both texts. */
   readonly chunks: number
   /** Sum of |hypothesis - reference| over the matches. */
   readonly distance: number
-  readonly taken: ReadonlySet<number>
-  /** Of each stem how many words of the hypothesis may still go without a match. */
-  readonly skips: ReadonlyMap<string, number>
 }
 
 /**
  * As many matches as there can be; of those alignments the one with the most equal words, then the fewest chunks, then
- * the least distance (Denkowski & Lavie 2014, section 2.1). In order of the hypothesis. The search is a beam: where a text repeats many
- * words an alignment with fewer chunks can be missed. Time is beamMax · words · occurrences of a word.
+ * the least distance (Denkowski & Lavie 2014, section 2.1). In order of the hypothesis. The search is a beam: where a
+ * text repeats many words an alignment with fewer chunks can be missed. Time is beamMax · words · occurrences of a word.
  */
 export function align(hypothesis: readonly Word[], reference: readonly Word[]): readonly Match[] {
   const places = new Map<string, number[]>()
@@ -39,55 +43,54 @@ export function align(hypothesis: readonly Word[], reference: readonly Word[]): 
     if (known) known.push(i)
     else places.set(stem, [i])
   })
-  const start: Partial = {
-    matches: [],
-    equal: 0,
-    chunks: 0,
-    distance: 0,
-    taken: new Set(),
-    skips: surplus(hypothesis, places),
-  }
-  let beam: readonly Partial[] = [start]
-  hypothesis.forEach((word, i) => {
-    const candidates = places.get(word.stem)
+  // Of each stem how many words of the hypothesis are still to come.
+  const left = new Map<string, number>()
+  for (const { stem } of hypothesis) left.set(stem, (left.get(stem) ?? 0) + 1)
+
+  let beam: readonly Partial[] = [{ taken: 0n, last: undefined, equal: 0, chunks: 0, distance: 0 }]
+  hypothesis.forEach(({ text, stem }, i) => {
+    const candidates = places.get(stem)
     if (candidates === undefined) return
-    beam = beam
-      .flatMap((partial) => continuations(partial, i, word, candidates, reference))
-      .sort((a, b) => b.equal - a.equal || a.chunks - b.chunks || a.distance - b.distance)
-      .slice(0, beamMax)
+    const later = (left.get(stem) as number) - 1
+    left.set(stem, later)
+    const wanted = later === 0 ? ~candidates.reduce((bits, place) => bits | bit(place), 0n) : -1n
+    const continued = new Map<string, Partial>()
+    // What follows depends on the places that are left and the last match alone: of those alike the best goes on.
+    const keep = (partial: Partial): void => {
+      const reached = partial.last?.hypothesis === i ? partial.last.reference : -1
+      const key = `${reached} ${partial.taken}`
+      const other = continued.get(key)
+      if (other === undefined || byQuality(partial, other) < 0) continued.set(key, partial)
+    }
+    for (const partial of beam) {
+      const free = candidates.filter((place) => (partial.taken & bit(place)) === 0n)
+      for (const place of free) keep(extend(partial, i, place, reference[place]?.text === text, wanted))
+      // The word may go without a match if those of its stem that follow can fill all places.
+      if (later >= free.length) keep({ ...partial, taken: partial.taken & wanted })
+    }
+    beam = [...continued.values()].sort(byQuality).slice(0, beamMax)
   })
-  return (beam[0] as Partial).matches
+  const matches: Match[] = []
+  for (let link = beam[0]?.last; link; link = link.previous) matches.push(link)
+  return matches.reverse()
 }
 
-function surplus(hypothesis: readonly Word[], places: ReadonlyMap<string, readonly number[]>): Map<string, number> {
-  const counts = new Map<string, number>()
-  for (const { stem } of hypothesis) counts.set(stem, (counts.get(stem) ?? 0) + 1)
-  return new Map([...counts].map(([stem, count]) => [stem, Math.max(0, count - (places.get(stem)?.length ?? 0))]))
+function bit(place: number): bigint {
+  return 1n << BigInt(place)
 }
 
-/** The word matches a place that is still free, or goes without if others of its stem can fill all places. */
-function continuations(
-  partial: Partial,
-  at: number,
-  { text, stem }: Word,
-  places: readonly number[],
-  reference: readonly Word[],
-): Partial[] {
-  const { matches, equal, chunks, distance, taken, skips } = partial
-  const last = matches.at(-1)
-  const continued = places
-    .filter((place) => !taken.has(place))
-    .map((place) => {
-      const follows = last?.hypothesis === at - 1 && last.reference === place - 1
-      return {
-        matches: [...matches, { hypothesis: at, reference: place }],
-        equal: reference[place]?.text === text ? equal + 1 : equal,
-        chunks: follows ? chunks : chunks + 1,
-        distance: distance + Math.abs(at - place),
-        taken: new Set(taken).add(place),
-        skips,
-      }
-    })
-  const left = skips.get(stem) as number
-  return left === 0 ? continued : [...continued, { ...partial, skips: new Map(skips).set(stem, left - 1) }]
+function extend(partial: Partial, word: number, place: number, isEqual: boolean, wanted: bigint): Partial {
+  const { taken, last, equal, chunks, distance } = partial
+  const follows = last?.hypothesis === word - 1 && last.reference === place - 1
+  return {
+    taken: (taken | bit(place)) & wanted,
+    last: { hypothesis: word, reference: place, previous: last },
+    equal: isEqual ? equal + 1 : equal,
+    chunks: follows ? chunks : chunks + 1,
+    distance: distance + Math.abs(word - place),
+  }
+}
+
+function byQuality(a: Partial, b: Partial): number {
+  return b.equal - a.equal || a.chunks - b.chunks || a.distance - b.distance
 }

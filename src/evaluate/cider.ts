@@ -31,7 +31,9 @@ export function corpusCider(hypotheses: readonly string[], references: readonly 
     const seen = new Set(others.flatMap((orders) => orders.flatMap((counts) => [...counts.keys()])))
     for (const ngram of seen) sentencesWith.set(ngram, (sentencesWith.get(ngram) ?? 0) + 1)
   }
-  const idf = (ngram: string): number => Math.log(pairs.length / (sentencesWith.get(ngram) ?? 1))
+  const idfs = new Map([...sentencesWith].map(([ngram, count]) => [ngram, Math.log(pairs.length / count)]))
+  const unseen = Math.log(pairs.length)
+  const idf = (ngram: string): number => idfs.get(ngram) ?? unseen
   const scores = pairs.map(({ hypothesis, references: others }) => {
     const vector = weigh(hypothesis, idf)
     return mean(others.map((other) => similarity(vector, weigh(other, idf))))
@@ -45,12 +47,19 @@ function countOrders(text: string): Counts[] {
 }
 
 function weigh(orders: readonly Counts[], idf: (ngram: string) => number): Vector {
-  const weights = orders.map((counts) => new Map([...counts].map(([ngram, count]) => [ngram, count * idf(ngram)])))
-  return {
-    weights,
-    norms: weights.map((vector) => Math.sqrt([...vector.values()].reduce((sum, weight) => sum + weight ** 2, 0))),
-    pairs: [...(orders[1] as Counts).values()].reduce((sum, count) => sum + count, 0),
-  }
+  const norms: number[] = []
+  const weights = orders.map((counts) => {
+    const vector = new Map<string, number>()
+    let squares = 0
+    for (const [ngram, count] of counts) {
+      const weight = count * idf(ngram)
+      vector.set(ngram, weight)
+      squares += weight ** 2
+    }
+    norms.push(Math.sqrt(squares))
+    return vector
+  })
+  return { weights, norms, pairs: sum((orders[1] as Counts).values()) }
 }
 
 /** 0 to 1. */
@@ -66,4 +75,10 @@ function similarity(hypothesis: Vector, reference: Vector): number {
     return dot / norm
   })
   return mean(cosines) * Math.exp(-((hypothesis.pairs - reference.pairs) ** 2) / (2 * sigma ** 2))
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0
+  for (const value of values) total += value
+  return total
 }

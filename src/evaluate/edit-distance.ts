@@ -3,58 +3,71 @@
 /** What becomes of the hypothesis on the way to the reference. */
 export type Edit = 'keep' | 'replace' | 'delete' | 'insert'
 
+/** A text as numbers of words: equal words have equal numbers. */
+export type WordIds = readonly number[]
+
 /** Of a hypothesis against a reference: row i has the costs of its first i words against each start of the reference. */
 export interface EditTable {
-  readonly hypothesis: readonly string[]
-  readonly reference: readonly string[]
+  readonly hypothesis: WordIds
+  readonly reference: WordIds
   /** [hypothesis + 1][reference + 1]; `unreached` outside of the band. */
   readonly rows: readonly Int32Array[]
+  /** Two rows to compute other distances in. */
+  readonly spare: readonly [Int32Array, Int32Array]
 }
 
 /** Half the width of the band, in words, as in Tercom. */
 const bandMax = 25
 const unreached = 2 ** 30
 
-export function tabulate(hypothesis: readonly string[], reference: readonly string[]): EditTable {
-  const rows = [Int32Array.from({ length: reference.length + 1 }, (_, j) => j)]
+export function tabulate(hypothesis: WordIds, reference: WordIds): EditTable {
+  const width = reference.length + 1
+  const rows = [Int32Array.from({ length: width }, (_, j) => j)]
   hypothesis.forEach((word, i) => {
-    const row = new Int32Array(reference.length + 1)
+    const row = new Int32Array(width)
     fillRow(row, rows[i] as Int32Array, word, i + 1, hypothesis.length, reference)
     rows.push(row)
   })
-  return { hypothesis, reference, rows }
+  return { hypothesis, reference, rows, spare: [new Int32Array(width), new Int32Array(width)] }
 }
 
 export function distance({ rows, reference }: EditTable): number {
   return (rows.at(-1) as Int32Array)[reference.length] as number
 }
 
-/** The distance of other words, as many as the table's and the same up to `first`, which are not computed again. */
-export function distanceFrom({ rows, reference }: EditTable, words: readonly string[], first: number): number {
+/**
+ * The distance of other words, as many as the table's and the same up to `first`, which are not computed again.
+ * Undefined if it is above `limit`: then the rest is not computed either.
+ */
+export function distanceFrom(table: EditTable, words: WordIds, first: number, limit: number): number | undefined {
+  const { rows, reference, spare } = table
   let above = rows[first] as Int32Array
-  const spare = [new Int32Array(reference.length + 1), new Int32Array(reference.length + 1)] as const
   for (let i = first; i < words.length; i++) {
     const row = spare[(i % 2) as 0 | 1]
-    fillRow(row, above, words[i] as string, i + 1, words.length, reference)
+    const least = fillRow(row, above, words[i] as number, i + 1, words.length, reference)
+    // No later row can have less than the least of this one.
+    if (least > limit) return undefined
     above = row
   }
-  return above[reference.length] as number
+  const total = above[reference.length] as number
+  return total > limit ? undefined : total
 }
 
-/** Row `i` from the one above. The band follows the diagonal of the table, which is no square. */
+/** Row `i` from the one above; returns its least cost. The band follows the diagonal of the table, which is no square. */
 function fillRow(
   row: Int32Array,
   above: Int32Array,
-  word: string,
+  word: number,
   i: number,
   length: number,
-  reference: readonly string[],
-): void {
+  reference: WordIds,
+): number {
   const slope = reference.length / length
   const band = bandMax < slope / 2 ? Math.ceil(slope / 2 + bandMax) : bandMax
   const middle = Math.floor(i * slope)
   const end = i === length ? reference.length + 1 : Math.min(reference.length + 1, middle + band)
   row.fill(unreached)
+  let least = unreached
   for (let j = Math.max(0, middle - band); j < end; j++) {
     let cost = (above[j] as number) + 1
     if (j > 0) {
@@ -62,7 +75,9 @@ function fillRow(
       cost = Math.min(diagonal, cost, (row[j - 1] as number) + 1)
     }
     row[j] = Math.min(cost, unreached)
+    least = Math.min(cost, least)
   }
+  return least
 }
 
 /** The cheapest edits from start to end. Of equal ones keeping or replacing comes first, then deleting. */

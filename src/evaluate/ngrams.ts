@@ -7,7 +7,8 @@ export type Counts = ReadonlyMap<string, number>
 export function countNgrams(tokens: readonly string[], n: number, separator = ' '): Map<string, number> {
   const counts = new Map<string, number>()
   for (let i = 0; i + n <= tokens.length; i++) {
-    const ngram = tokens.slice(i, i + n).join(separator)
+    let ngram = tokens[i] as string
+    for (let k = 1; k < n; k++) ngram += separator + (tokens[i + k] as string)
     counts.set(ngram, (counts.get(ngram) ?? 0) + 1)
   }
   return counts

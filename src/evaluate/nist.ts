@@ -17,7 +17,7 @@ const beta = -Math.log(0.5) / Math.log(1.5) ** 2
  * of one sentence. Text is lower-cased and split by mteval-v13a. There are two official scripts: this is
  * the Python one of tuetschek/e2e-metrics (`measure_scores.py -p`). mteval-v13a.pl counts empty references where
  * sentences have fewer than others and comes out up to 0.04 higher. Different from both, a hypothesis shorter
- * than n words has no n-grams, not a negative number of them. Throws RangeError as `pairTexts`.
+ * than n words has no n-grams, not a negative number of them, and an empty text no word, not one. Throws RangeError as `pairTexts`.
  */
 export function corpusNist(hypotheses: readonly string[], references: readonly (readonly string[])[]): number {
   const pairs = pairTexts(hypotheses, references, (text) => tokenize13a(text.toLowerCase()))

@@ -1,5 +1,5 @@
 // The number of edits between two texts when a run of words may move at the price of one: TER's greedy search for shifts.
-import { cheapestEdits, distance, distanceFrom, tabulate, type EditTable } from './edit-distance.ts'
+import { cheapestEdits, distance, distanceFrom, tabulate, type EditTable, type WordIds } from './edit-distance.ts'
 
 /** Words that move at once, and how far, as in Tercom. */
 const shiftMax = 10
@@ -16,13 +16,13 @@ interface Run {
 }
 
 interface Shift {
-  /** By how much the distance falls. */
+  /** By how much the distance falls, 1 or more. */
   readonly gain: number
   readonly length: number
   readonly start: number
   /** Before which word of the hypothesis the run is put. */
   readonly before: number
-  readonly words: readonly string[]
+  readonly words: WordIds
 }
 
 /** How hypothesis and reference lie beside each other on the cheapest path of edits. */
@@ -38,7 +38,7 @@ interface Course {
  * again until none helps (Snover et al. 2006, algorithm 1); a shift moves words that are not right where they stand
  * to where the reference has the same words and the hypothesis has not.
  */
-export function countEdits(hypothesis: readonly string[], reference: readonly string[]): number {
+export function countEdits(hypothesis: WordIds, reference: WordIds): number {
   if (reference.length === 0) return hypothesis.length
   let table = tabulate(hypothesis, reference)
   let shifts = 0
@@ -46,7 +46,7 @@ export function countEdits(hypothesis: readonly string[], reference: readonly st
   for (;;) {
     const { best, candidates } = bestShift(table, candidatesMax - tried)
     tried += candidates
-    if (tried >= candidatesMax || best === undefined || best.gain <= 0) return shifts + distance(table)
+    if (tried >= candidatesMax || best === undefined) return shifts + distance(table)
     table = tabulate(best.words, reference)
     shifts++
   }
@@ -63,9 +63,12 @@ function bestShift(table: EditTable, left: number): { readonly best: Shift | und
     if (!isWorthMoving(run, course)) continue
     for (const place of places(run, course.beside)) {
       const words = move(hypothesis, run, place)
-      const gain = before - distanceFrom(table, words, Math.min(run.start, place))
-      const shift = { gain, length: run.length, start: run.start, before: place, words }
       candidates++
+      // Only what helps, and at least as much as another, is of interest.
+      const limit = before - Math.max(1, best?.gain ?? 1)
+      const after = distanceFrom(table, words, Math.min(run.start, place), limit)
+      if (after === undefined) continue
+      const shift = { gain: before - after, length: run.length, start: run.start, before: place, words }
       if (best === undefined || isBetter(shift, best)) best = shift
     }
     if (candidates >= left) break
@@ -95,7 +98,7 @@ function follow(table: EditTable): Course {
 }
 
 /** All runs that stand in both texts, also the shorter starts of longer ones. */
-function* sharedRuns(hypothesis: readonly string[], reference: readonly string[]): Generator<Run> {
+function* sharedRuns(hypothesis: WordIds, reference: WordIds): Generator<Run> {
   for (let start = 0; start < hypothesis.length; start++) {
     const end = Math.min(reference.length, start + shiftDistanceMax + 1)
     for (let target = Math.max(0, start - shiftDistanceMax); target < end; target++) {
@@ -129,7 +132,7 @@ function places({ target, length }: Run, beside: readonly number[]): number[] {
 }
 
 /** A place inside the run moves it behind as many of the words that follow. */
-function move(words: readonly string[], { start, length }: Run, place: number): string[] {
+function move(words: WordIds, { start, length }: Run, place: number): number[] {
   const run = words.slice(start, start + length)
   if (place < start)
     return [...words.slice(0, place), ...run, ...words.slice(place, start), ...words.slice(start + length)]

@@ -1,5 +1,5 @@
 // Translation edit rate (Snover et al. 2006): edits and shifts to the nearest reference, figure for figure as sacrebleu 2.6.
-import { countNgrams, countShared } from './ngrams.ts'
+import type { WordIds } from './edit-distance.ts'
 import { mean, pairTexts } from './pairs.ts'
 import { countEdits } from './shifts.ts'
 import { splitWords } from './words.ts'
@@ -20,7 +20,14 @@ export function corpusTer(
   references: readonly (readonly string[])[],
   { normalized = false }: TerOptions = {},
 ): number {
-  const split = (text: string): string[] => splitWords(normalized ? normalize(text.toLowerCase()) : text.toLowerCase())
+  const ids = new Map<string, number>()
+  const idOf = (word: string): number => {
+    const id = ids.get(word) ?? ids.size
+    ids.set(word, id)
+    return id
+  }
+  const split = (text: string): WordIds =>
+    splitWords(normalized ? normalize(text.toLowerCase()) : text.toLowerCase()).map(idOf)
   let edits = 0
   let length = 0
   for (const { hypothesis, references: others } of pairTexts(hypotheses, references, split)) {
@@ -32,7 +39,7 @@ export function corpusTer(
 }
 
 /** A reference that needs more edits than another already did, whatever may shift, is not searched for shifts. */
-function fewestEdits(hypothesis: readonly string[], references: readonly (readonly string[])[]): number {
+function fewestEdits(hypothesis: WordIds, references: readonly WordIds[]): number {
   const bounds = references.map((reference) => ({ reference, bound: editsAtLeast(hypothesis, reference) }))
   let fewest = Infinity
   for (const { reference, bound } of bounds.sort((a, b) => a.bound - b.bound)) {
@@ -42,8 +49,16 @@ function fewestEdits(hypothesis: readonly string[], references: readonly (readon
 }
 
 /** Every word that has no equal on the other side costs an edit; an edit sees to one word on each side at most. */
-function editsAtLeast(a: readonly string[], b: readonly string[]): number {
-  return Math.max(a.length, b.length) - countShared(countNgrams(a, 1), countNgrams(b, 1))
+function editsAtLeast(a: WordIds, b: WordIds): number {
+  const left = new Map<number, number>()
+  for (const word of b) left.set(word, (left.get(word) ?? 0) + 1)
+  let shared = 0
+  for (const word of a) {
+    const count = left.get(word) ?? 0
+    if (count > 0) shared++
+    left.set(word, count - 1)
+  }
+  return Math.max(a.length, b.length) - shared
 }
 
 function normalize(text: string): string {

@@ -20,7 +20,7 @@ const tokens = new RegExp(
     String.raw`\p{L}+(?=n['’]t(?!\p{L}))`,
     String.raw`n['’]t(?!\p{L})`,
     String.raw`(?<!\p{L})[dol]['’]\p{L}+`,
-    String.raw`['’](?:s|m|d|re|ve|ll)(?!\p{L})`,
+    String.raw`['’](?:s|m|d|re|ve|ll|em)(?!\p{L})`,
     word,
     String.raw`[^\s]`,
   ].join('|'),
