@@ -145,7 +145,7 @@ async function runSteps(
     saved.step = run.step
     saved.atMs = performance.now()
     try {
-      await parts.checkpoints.put(jobId, run.checkpoint())
+      await writeDown(jobId, run, parts)
       if (latest === null) return
       const { step, steps, loss, validationLoss } = latest
       await parts.registry.update(job.data.prefixId, { step, steps, loss, validationLoss })
@@ -174,6 +174,11 @@ async function runSteps(
   return latest
 }
 
+async function writeDown(jobId: string, run: TrainingRun, { checkpoints }: TrainingParts): Promise<void> {
+  const checkpoint = run.checkpoint()
+  if (checkpoint !== null) await checkpoints.put(jobId, checkpoint)
+}
+
 /** For a job whose `signal` has aborted. Always throws: what it throws says what becomes of the job. */
 export async function stop(signal: AbortSignal, save: (() => Promise<void>) | null): Promise<never> {
   const reason = signal.reason as StopReason
@@ -196,7 +201,7 @@ async function publish(
   } catch (error) {
     parts.warn('no samples of the new prefix', error)
   }
-  if (signal.aborted) await stop(signal, () => parts.checkpoints.put(id ?? '', run.checkpoint()))
+  if (signal.aborted) await stop(signal, () => writeDown(id ?? '', run, parts))
   const record = await parts.registry.find(prefixId)
   // Where the checkpoint had all steps in it already, the record has their report.
   const { loss } = last ?? record

@@ -1,6 +1,7 @@
 // Everything a training needs to go on, bit for bit, as one safetensors file.
 import { ServiceError } from '../errors/errors.ts'
 import { readSafetensors, toFloat32, writeSafetensors, type TensorToWrite } from '../tensor/safetensors.ts'
+import type { Choice } from './options.ts'
 import type { Parameters } from './parameters.ts'
 
 export interface Checkpoint {
@@ -16,6 +17,8 @@ export interface Checkpoint {
   readonly validationLoss: number | null
   /** Where held-out loss stopped falling and training ended early. */
   readonly isStopped: boolean
+  /** How the options were found, where not all were given. */
+  readonly choice: Choice | null
 }
 
 export interface BestPrefix {
@@ -34,10 +37,10 @@ export interface Task {
   readonly version: string
 }
 
-const format = 'preamble.checkpoint.2'
+const format = 'preamble.checkpoint.3'
 
 export function encodeCheckpoint(checkpoint: Checkpoint, task: Task): Uint8Array {
-  const { step, best, stale, validationLoss, isStopped } = checkpoint
+  const { step, best, stale, validationLoss, isStopped, choice } = checkpoint
   const tensors: TensorToWrite[] = []
   const add = (name: string, data: Float32Array): void => {
     tensors.push({ name, dtype: 'F32', shape: [data.length], data })
@@ -54,9 +57,16 @@ export function encodeCheckpoint(checkpoint: Checkpoint, task: Task): Uint8Array
     stale,
     validationLoss,
     isStopped,
+    choice,
     best: best && { step: best.step, validationLoss: best.validationLoss },
   }
   return writeSafetensors(tensors, { format, task: task.sha256, version: task.version, state: JSON.stringify(state) })
+}
+
+/** The options that a checkpoint's training chose, without looking at whose checkpoint it is; null: all were given. */
+export function choiceOf(bytes: Uint8Array): Choice | null {
+  const { state } = readFile(bytes).metadata
+  return state === undefined ? null : ((JSON.parse(state) as { choice?: Choice | null }).choice ?? null)
 }
 
 /** Throws `prefix_invalid` where the bytes are no checkpoint of `task`, or lack one of `names`. */

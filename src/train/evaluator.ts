@@ -45,13 +45,16 @@ export class Evaluator {
     return this.#program === null
   }
 
-  /** Mean loss per target token, in nats. */
-  async loss(keys: Float32Array, values: Float32Array): Promise<number> {
+  /** Mean loss per target token, in nats; over whole batches until there are `examplesMax` examples. */
+  async loss(keys: Float32Array, values: Float32Array, examplesMax = Infinity): Promise<number> {
     const { layers, heads, prefixLength, headDim } = this.#shape
     const extents = [layers, heads, prefixLength, headDim]
     let sum = 0
     let count = 0
+    let examples = 0
     for (const batch of this.#batches) {
+      if (examples >= examplesMax) break
+      examples += batch.length
       const feeds = batchFeeds(batch, this.#shape, lossWeight(batch, 'mean'))
       const outputs = await (this.#program as Program).run({
         ...feeds,

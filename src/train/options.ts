@@ -17,9 +17,9 @@ export type Schedule = 'linear' | 'cosine' | 'constant'
 /** Every field has a default that works; null means chosen for you. */
 export interface TrainingOptions {
   /** P, in virtual tokens. */
-  readonly prefixLength: number
+  readonly prefixLength: number | null
   /** Passes over the examples; used when `steps` is null. */
-  readonly epochs: number
+  readonly epochs: number | null
   /** Optimizer steps in all. */
   readonly steps: number | null
   readonly batchSize: number
@@ -40,16 +40,16 @@ export interface TrainingOptions {
   /** Width of the hidden layer of the reparametrization network; 0 trains keys and values directly. null: chosen. */
   readonly reparametrization: number | null
   /** `text:WORDS` starts from the keys and values that the words give in the frozen model; `random` does not. */
-  readonly initialization: string
+  readonly initialization: string | null
   readonly seed: number
   /** `sum` over the target tokens of an example, or `mean`; the mean over the batch is taken of either. */
   readonly lossReduction: 'sum' | 'mean'
 }
 
-/** The paper's settings, or what works where it has none. */
+/** What is left to be chosen is null; the rest are the paper's settings, or what works where it has none. */
 export const trainingDefaults: TrainingOptions = {
-  prefixLength: 10,
-  epochs: 5,
+  prefixLength: null,
+  epochs: null,
   steps: null,
   batchSize: 10,
   accumulation: 1,
@@ -62,7 +62,7 @@ export const trainingDefaults: TrainingOptions = {
   labelSmoothing: 0,
   variant: 'prefix',
   reparametrization: null,
-  initialization: 'text:table to text',
+  initialization: null,
   seed: 1,
   lossReduction: 'sum',
 }
@@ -73,6 +73,20 @@ export interface StartingPrefix {
   readonly label: string
   /** Asked for at the beginning of a training only. */
   load(): Promise<Prefix>
+}
+
+/** Options that are chosen where they are null, besides the number of steps. */
+export interface ChosenOptions {
+  readonly prefixLength: number
+  readonly learningRate: number
+  readonly reparametrization: number
+  readonly initialization: string
+}
+
+/** What a probe tried: each candidate with the steps it was given, and its loss after them (null: it diverged). */
+export interface Choice {
+  readonly chosen: ChosenOptions
+  readonly tried: readonly (ChosenOptions & { readonly steps: number; readonly loss: number | null })[]
 }
 
 export interface TrainingData {
@@ -94,6 +108,8 @@ export interface TrainingProgress {
   readonly tokensPerSecond: number
   readonly examplesPerSecond: number
   readonly etaMs: number
+  /** While options are being chosen, and no step counts yet: steps of all candidates, done and at most to be done. */
+  readonly choosing?: { readonly done: number; readonly total: number }
 }
 
 /** One training in progress. `checkpoint` and `prefix` may be called between two turns of `steps`. */
@@ -104,8 +120,8 @@ export interface TrainingRun {
   readonly step: number
   /** One optimizer step a turn; ends early once `signal` aborts (at a step's end) or when held-out loss stops falling. */
   steps(signal: AbortSignal): AsyncGenerator<TrainingProgress, void>
-  /** Everything needed to go on, bit for bit: trainables, optimizer, best so far, data cursor. */
-  checkpoint(): Uint8Array
+  /** Everything needed to go on, bit for bit: trainables, optimizer, best so far, data cursor; null: nothing yet. */
+  checkpoint(): Uint8Array | null
   /** The best prefix so far, reparametrization folded away. */
   prefix(): Promise<Prefix>
   dispose(): Promise<void>

@@ -1,4 +1,4 @@
-// Options filled in: what was left to be chosen, chosen.
+// Options filled in: what was left to be chosen, by rule where no probe has chosen it.
 import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
 import type { EncodedExample } from './encode.ts'
@@ -7,9 +7,11 @@ import { checkOptions } from './conflicts.ts'
 import type { TrainingOptions } from './options.ts'
 
 export interface TrainingPlan extends TrainingOptions {
+  readonly prefixLength: number
   readonly steps: number
   readonly learningRate: number
   readonly reparametrization: number
+  readonly initialization: string
   /** Held-out loss is measured after every so many steps. */
   readonly evaluateEvery: number
 }
@@ -17,13 +19,32 @@ export interface TrainingPlan extends TrainingOptions {
 /** Held-out loss is measured about so often in a training. */
 const evaluations = 12
 
+export const prefixLengthDefault = 10
 /** The paper's hidden width for table-to-text. */
-const reparametrizationDefault = 512
+export const reparametrizationDefault = 512
+export const initializationDefault = 'text:table to text'
+
+/** Passes over the examples where neither they nor steps are given: enough of them for few examples, and few for many. */
+const stepsMin = 240
+const stepsOfFew = 600
+const [epochsOfFew, epochsOfMany] = [12, 5]
 
 /** The paper's rate, 5e-5, belongs to GPT-2 medium and large; narrower models take and want larger ones. */
-function chosenRate(width: number, reparametrization: number): number {
+export function usualRate(width: number, reparametrization: number): number {
   const scale = Math.min(1024 / width, 8)
   return (reparametrization > 0 ? 1e-3 : 2.5e-2) * scale ** 0.5
+}
+
+/** Optimizer steps for examples of these lengths. */
+export function plannedSteps(
+  { steps, epochs, batchSize, accumulation, seed }: TrainingOptions,
+  lengths: readonly number[],
+): number {
+  if (steps !== null) return steps
+  const sequence = new BatchSequence(lengths, batchSize, seed)
+  const stepsIn = (passes: number): number => Math.ceil(sequence.steps(passes) / accumulation)
+  if (epochs !== null) return stepsIn(epochs)
+  return Math.max(stepsMin, Math.min(stepsIn(epochsOfFew), stepsOfFew), stepsIn(epochsOfMany))
 }
 
 /**
@@ -36,12 +57,13 @@ export function planTraining(
   encoded: readonly EncodedExample[],
   isStarted = false,
 ): TrainingPlan {
-  const { batchSize, accumulation, seed, epochs, variant } = options
-  const lengths = encoded.map(({ tokens }) => tokens.length)
-  const steps = options.steps ?? Math.ceil(new BatchSequence(lengths, batchSize, seed).steps(epochs) / accumulation)
+  const { variant } = options
+  const steps = plannedSteps(
+    options,
+    encoded.map(({ tokens }) => tokens.length),
+  )
   const isDirect = isStarted || variant === 'embedding'
   const reparametrization = options.reparametrization ?? (isDirect ? 0 : reparametrizationDefault)
-  const learningRate = options.learningRate ?? chosenRate(model.config.width, reparametrization)
   if (isStarted && variant === 'embedding') {
     const message =
       'the variant embedding cannot start from a stored prefix: keys and values do not tell their embeddings'
@@ -49,9 +71,11 @@ export function planTraining(
   }
   const plan = {
     ...options,
+    prefixLength: options.prefixLength ?? prefixLengthDefault,
     steps,
     reparametrization,
-    learningRate,
+    learningRate: options.learningRate ?? usualRate(model.config.width, reparametrization),
+    initialization: options.initialization ?? initializationDefault,
     evaluateEvery: Math.max(1, Math.ceil(steps / evaluations)),
   }
   checkOptions(plan)

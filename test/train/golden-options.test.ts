@@ -93,6 +93,7 @@ test('ten steps of two batches each, with cosine, weight decay and clipping, end
   const { warmupSteps, weightDecay, clipNorm, expected } = options
   const plan = {
     ...trainingDefaults,
+    initialization: 'random',
     steps,
     learningRate,
     warmupSteps,

@@ -27,7 +27,7 @@ function open(steps: SharedSteps, options: Partial<TrainingOptions>, checkpoint:
 /** Everything there is to know of a training that ended; Buffers compare by content. */
 async function ending(run: TrainingRun): Promise<{ losses: number[]; checkpoint: Buffer }> {
   const losses = (await finish(run)).map(({ loss }) => loss)
-  const checkpoint = Buffer.from(run.checkpoint())
+  const checkpoint = Buffer.from(run.checkpoint() ?? [])
   await run.dispose()
   return { losses, checkpoint }
 }

@@ -30,7 +30,7 @@ export async function tinyParts(): Promise<TrainerParts> {
   }
 }
 
-export const tinyOptions: TrainingOptions = {
+export const tinyOptions: TrainingOptions & { readonly prefixLength: number } = {
   ...trainingDefaults,
   prefixLength: 4,
   batchSize: 4,

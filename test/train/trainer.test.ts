@@ -151,7 +151,7 @@ test('an example that does not fit into the context is named with its length', a
 
 test('a checkpoint of another version of the code is refused, naming both', async () => {
   const run = await open()
-  const { metadata, tensors } = readSafetensors(run.checkpoint())
+  const { metadata, tensors } = readSafetensors(run.checkpoint() as Uint8Array)
   const older = writeSafetensors(
     [...tensors].map(([name, { shape, bytes }]) => ({
       name,
@@ -171,7 +171,7 @@ test('a checkpoint of another version of the code is refused, naming both', asyn
 
 test('a checkpoint of another training is refused', async () => {
   const run = await open()
-  const checkpoint = run.checkpoint()
+  const checkpoint = run.checkpoint() as Uint8Array
   await assert.rejects(open({ seed: 2 }, tinyData(), checkpoint), { code: 'prefix_invalid', message: /it belongs to/ })
   await assert.rejects(open({}, tinyData(), checkpoint.subarray(0, 100)), { code: 'prefix_invalid' })
   await run.dispose()

@@ -6,7 +6,8 @@ import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
 import { optionConflicts } from '../../train/conflicts.ts'
-import { trainingDefaults, type TrainingOptions } from '../../train/options.ts'
+import type { TrainingOptions } from '../../train/options.ts'
+import { prefixLengthDefault } from '../../train/plan.ts'
 import type { HttpParts } from '../parts.ts'
 import { Accepted, TrainBody } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
@@ -58,7 +59,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     name,
     jobId,
     template,
-    prefixLength,
+    prefixLength: prefixLength ?? prefixLengthDefault,
     training: { ...options, ...(from && { from: startingLabel(from.prefixId, from.artifactSha256) }) },
     dataset,
     validation,
@@ -106,7 +107,7 @@ interface Asked {
 
 /** What is left out follows the prefix that the training starts from. */
 function askedOf({ template, training }: TrainBody, source: Source | null): Asked {
-  const prefixLength = training.prefixLength ?? source?.prefixLength ?? trainingDefaults.prefixLength
+  const prefixLength = training.prefixLength ?? source?.prefixLength ?? null
   return { template: template ?? source?.template ?? defaultTemplate, options: { ...training, prefixLength }, source }
 }
 
@@ -123,7 +124,7 @@ function checkFields(
   const badTemplate = templateError(template)
   if (badTemplate !== null) errors.push(badTemplate)
   const { prefixLength, variant } = options
-  if (prefixLength >= positionsMax) {
+  if (prefixLength !== null && prefixLength >= positionsMax) {
     const expected = `less than the ${positionsMax} positions of the model`
     errors.push({ pointer: '/training/prefixLength', expected, received: String(prefixLength) })
   }

@@ -15,6 +15,12 @@ const TrainingProgress = Type.Object({
   tokensPerSecond: Type.Number(),
   examplesPerSecond: Type.Number(),
   etaMs: Type.Number({ description: 'Time left, in milliseconds.' }),
+  choosing: Type.Optional(
+    Type.Object(
+      { done: Type.Integer(), total: Type.Integer() },
+      { description: 'While options are being chosen and no step counts yet: steps of the candidates.' },
+    ),
+  ),
 })
 
 const EvaluationProgress = Type.Object({

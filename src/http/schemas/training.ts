@@ -5,22 +5,17 @@ import { Nullable, Word, withoutDefaulted } from './shared.ts'
 
 export const Training = withoutDefaulted(
   {
-    prefixLength: Type.Optional(
-      Type.Integer({
-        minimum: 1,
-        maximum: 1_024,
-        description: `P, in virtual tokens. Left out: that of \`from\`, or ${defaults.prefixLength}.`,
-      }),
-    ),
-    epochs: Type.Integer({
-      minimum: 1,
-      maximum: 10_000,
+    prefixLength: Nullable(Type.Integer({ minimum: 1, maximum: 1_024 }), {
+      default: defaults.prefixLength,
+      description: 'P, in virtual tokens. null: that of `from`, or chosen.',
+    }),
+    epochs: Nullable(Type.Integer({ minimum: 1, maximum: 10_000 }), {
       default: defaults.epochs,
-      description: 'Used where `steps` is null.',
+      description: 'Passes over the examples, used where `steps` is null; null: chosen by their number.',
     }),
     steps: Nullable(Type.Integer({ minimum: 1, maximum: 10_000_000 }), {
       default: defaults.steps,
-      description: 'Optimizer steps in all; null: as many as the epochs make.',
+      description: 'Optimizer steps in all; null: as many as the epochs make, or chosen.',
     }),
     batchSize: Type.Integer({
       minimum: 1,
@@ -76,12 +71,10 @@ export const Training = withoutDefaulted(
       default: defaults.reparametrization,
       description: 'Width of the network that makes the prefix in training; 0: none; null: chosen.',
     }),
-    initialization: Type.String({
-      pattern: '^(random|text:[^]*\\S[^]*)$',
-      maxLength: 1_000,
+    initialization: Nullable(Type.String({ pattern: '^(random|text:[^]*\\S[^]*)$', maxLength: 1_000 }), {
       default: defaults.initialization,
       description:
-        '`text:WORDS` starts from what the words give in the frozen model, `random` does not. Of no use with `from`.',
+        '`text:WORDS` starts from what the words give in the frozen model, `random` does not; null: chosen. Of no use with `from`.',
     }),
     seed: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: defaults.seed }),
     lossReduction: Word(['sum', 'mean'], {
@@ -89,5 +82,5 @@ export const Training = withoutDefaulted(
       description: 'Over the target tokens of an example.',
     }),
   },
-  { default: {}, description: 'Everything has a default that works.' },
+  { default: {}, description: 'Everything has a default that works; null means chosen for you, by trying.' },
 )

@@ -1,0 +1,285 @@
+// One training in progress: its steps, its state, and what it came to.
+import { createHash } from 'node:crypto'
+import { version } from '../config/version.ts'
+import { ServiceError } from '../errors/errors.ts'
+import type { Model } from '../model/model.ts'
+import { checkPrefixFits } from '../prefix/artifact.ts'
+import type { Prefix } from '../prefix/prefix.ts'
+import type { Program, Runtime } from '../runtime/runtime.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { AdamW, adamWDefaults } from './adamw.ts'
+import { BatchSequence } from './batches.ts'
+import { decodeCheckpoint, encodeCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
+import { DivergenceWatch } from './divergence.ts'
+import { encodeExamples, type EncodedExample } from './encode.ts'
+import { Evaluator } from './evaluator.ts'
+import { parameterFeeds } from './feeds.ts'
+import { GradientSteps } from './gradients.ts'
+import { foldGraph } from './graphs.ts'
+import { continuedParameters, initialParameters } from './initialize.ts'
+import { Meter } from './meter.ts'
+import type { Choice, Example, TrainingData, TrainingProgress, TrainingRun } from './options.ts'
+import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from './parameters.ts'
+import type { TrainingPlan } from './plan.ts'
+import { learningRateAt } from './schedule.ts'
+import { SharedSteps } from './shared-steps.ts'
+
+export interface TrainerParts {
+  readonly runtime: Runtime
+  readonly model: Model
+  readonly tokenizer: Tokenizer
+  /** Of the same runtime and model; without it a training shares its steps with no other. */
+  readonly steps?: SharedSteps
+}
+
+/** Evaluations without a better held-out loss before a training ends early. */
+const patience = 4
+
+/** Examples as tokens, for all trainings that are to be opened on them. */
+export interface PreparedData extends TrainingData {
+  readonly encoded: readonly EncodedExample[]
+  readonly encodedHeldOut: readonly EncodedExample[]
+}
+
+/** Throws `examples_invalid`, or `input_too_long` where an example has no room beside a prefix of `prefixLength`. */
+export function prepareData(
+  { model, tokenizer }: TrainerParts,
+  data: TrainingData,
+  prefixLength: number,
+): PreparedData {
+  if (data.examples.length === 0) throw new ServiceError('examples_invalid', 'there is no example to train on')
+  const room = model.config.positionsMax - prefixLength
+  const encode = (examples: readonly Example[]): EncodedExample[] =>
+    encodeExamples(tokenizer, data.template, examples, room)
+  return { ...data, encoded: encode(data.examples), encodedHeldOut: encode(data.heldOut) }
+}
+
+/** Opens a training with every option decided. Throws as `openTraining` does. */
+export async function openTrainer(
+  parts: TrainerParts,
+  data: PreparedData,
+  plan: TrainingPlan,
+  checkpoint: Uint8Array | null,
+): Promise<Trainer> {
+  const { runtime, model } = parts
+  const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization, plan.variant)
+  const [fold, evaluator] = await Promise.all([
+    runtime.compile(foldGraph(model, shape), model.weights),
+    Evaluator.open(runtime, model, shape, data.encodedHeldOut),
+  ])
+  const gradients = new GradientSteps(parts.steps ?? new SharedSteps(runtime, model), shape, plan)
+  const trainer = new Trainer({ parts, data, plan, shape, gradients, fold, evaluator })
+  try {
+    if (checkpoint !== null) trainer.resume(checkpoint)
+    else trainer.start(await startingParameters(parts, data, plan, shape))
+    return trainer
+  } catch (error) {
+    await trainer.dispose()
+    throw error
+  }
+}
+
+async function startingParameters(
+  parts: TrainerParts,
+  { from }: TrainingData,
+  { initialization, seed }: TrainingPlan,
+  shape: PrefixShape,
+): Promise<Parameters> {
+  if (from === null) return initialParameters(parts, shape, initialization, seed)
+  const { model, tokenizer } = parts
+  const prefix = await from.load()
+  const { name, sha256, config } = model
+  checkPrefixFits(prefix.header, { ...config, name, sha256, tokenizerSha256: tokenizer.sha256 })
+  if (prefix.header.prefixLength === shape.prefixLength) return continuedParameters(shape, prefix, seed)
+  const message = `prefixLength is ${shape.prefixLength}, the prefix ${from.label} to start from has ${prefix.header.prefixLength}`
+  throw new ServiceError('invalid_request', message)
+}
+
+interface TrainerState {
+  readonly parts: TrainerParts
+  readonly data: PreparedData
+  readonly plan: TrainingPlan
+  readonly shape: PrefixShape
+  readonly gradients: GradientSteps
+  readonly fold: Program
+  readonly evaluator: Evaluator
+}
+
+export class Trainer implements TrainingRun {
+  /** How its options were found, where they were not all given; kept with it from then on. */
+  choice: Choice | null = null
+  readonly #used: Readonly<Record<string, unknown>>
+  readonly #s: TrainerState
+  readonly #task: Task
+  readonly #batches: BatchSequence
+  readonly #watch: DivergenceWatch
+  #parameters: Parameters = new Map()
+  #optimizer = new AdamW(new Map())
+  #step = 0
+  #best: BestPrefix | null = null
+  #stale = 0
+  #validationLoss: number | null = null
+  #isStopped = false
+
+  constructor(state: TrainerState) {
+    const { data, plan, parts } = state
+    const { examples, heldOut, template } = data
+    this.#s = state
+    this.#batches = new BatchSequence(
+      data.encoded.map(({ tokens }) => tokens.length),
+      plan.batchSize,
+      plan.seed,
+    )
+    this.#watch = new DivergenceWatch(parts.model.config.vocabulary)
+    const from = data.from?.label ?? null
+    this.#used = {
+      ...plan,
+      // Words give no start where a stored prefix does.
+      ...(from !== null && { from, initialization: null }),
+      optimizer: 'adamw',
+      version,
+      runtime: parts.runtime.name,
+      examples: examples.length,
+      heldOut: heldOut.length,
+      targetTokens: data.encoded.reduce((sum, { targets }) => sum + targets.length, 0),
+    }
+    // The same data, options and model make the same training: a checkpoint belongs to one of them.
+    const identity = JSON.stringify([
+      { examples, heldOut, template, from },
+      plan,
+      parts.model.sha256,
+      parts.tokenizer.sha256,
+    ])
+    this.#task = { sha256: createHash('sha256').update(identity).digest('hex'), version }
+  }
+
+  get used(): Readonly<Record<string, unknown>> {
+    return this.choice === null ? this.#used : { ...this.#used, choice: this.choice }
+  }
+
+  get step(): number {
+    return this.#step
+  }
+
+  start(parameters: Parameters): void {
+    const { weightDecay, clipNorm } = this.#s.plan
+    this.#parameters = parameters
+    this.#optimizer = new AdamW(parameters, { ...adamWDefaults, weightDecay, clipNorm })
+  }
+
+  resume(bytes: Uint8Array): void {
+    const checkpoint = decodeCheckpoint(bytes, this.#task, [...parameterShapes(this.#s.shape).keys()])
+    this.start(checkpoint.parameters)
+    for (const [name, moment] of checkpoint.first) this.#optimizer.first.set(name, moment)
+    for (const [name, moment] of checkpoint.second) this.#optimizer.second.set(name, moment)
+    this.#step = checkpoint.step
+    this.#best = checkpoint.best
+    this.#stale = checkpoint.stale
+    this.#validationLoss = checkpoint.validationLoss
+    this.#isStopped = checkpoint.isStopped
+    this.choice = checkpoint.choice
+  }
+
+  checkpoint(): Uint8Array {
+    return encodeCheckpoint(
+      {
+        step: this.#step,
+        parameters: this.#parameters,
+        first: this.#optimizer.first,
+        second: this.#optimizer.second,
+        best: this.#best,
+        stale: this.#stale,
+        validationLoss: this.#validationLoss,
+        isStopped: this.#isStopped,
+        choice: this.choice,
+      },
+      this.#task,
+    )
+  }
+
+  async *steps(signal: AbortSignal): AsyncGenerator<TrainingProgress, void> {
+    const { plan } = this.#s
+    const { encoded } = this.#s.data
+    const meter = new Meter()
+    while (this.#step < plan.steps && !this.#isStopped && !signal.aborted) {
+      const batches = Array.from({ length: plan.accumulation }, (_, i) =>
+        this.#batches.at(this.#step * plan.accumulation + i),
+      )
+      const loss = await this.#update(batches)
+      this.#step += 1
+      if (this.#step % plan.evaluateEvery === 0 || this.#step === plan.steps) await this.#evaluate()
+      meter.add(batches.flat().map((index) => encoded[index] as EncodedExample))
+      const left = this.#isStopped ? 0 : plan.steps - this.#step
+      yield { step: this.#step, steps: plan.steps, loss, validationLoss: this.#validationLoss, ...meter.rates(left) }
+    }
+  }
+
+  /** Mean loss per target token on the first `examplesMax` held-out examples, in nats; leaves no trace in the training. */
+  async measure(examplesMax: number): Promise<number> {
+    const { keys, values } = await this.#folded()
+    return this.#s.evaluator.loss(keys, values, examplesMax)
+  }
+
+  async prefix(): Promise<Prefix> {
+    const { parts, plan, data } = this.#s
+    const { model, tokenizer } = parts
+    const { keys, values } = this.#best ?? (await this.#folded())
+    return {
+      header: {
+        attachment: plan.variant === 'infix' ? 'infix' : 'decoder_self',
+        textPositionStart: plan.variant === 'infix' ? 0 : plan.prefixLength,
+        prefixLength: plan.prefixLength,
+        layers: model.config.layers,
+        heads: model.config.heads,
+        headDim: model.config.headDim,
+        modelSha256: model.sha256,
+        tokenizerSha256: tokenizer.sha256,
+        template: data.template,
+        training: {
+          ...this.used,
+          step: this.#best?.step ?? this.#step,
+          validationLoss: this.#best?.validationLoss ?? null,
+        },
+      },
+      keys,
+      values,
+    }
+  }
+
+  async dispose(): Promise<void> {
+    const { gradients, fold, evaluator } = this.#s
+    gradients.leave()
+    await Promise.all([fold.dispose(), evaluator.dispose()])
+  }
+
+  /** Forward, backward and AdamW on the batches of a step, given as indices; answers the mean loss per target token. */
+  async #update(batches: readonly (readonly number[])[]): Promise<number> {
+    const { plan } = this.#s
+    const { encoded } = this.#s.data
+    const rows = batches.map((batch) => batch.map((index) => encoded[index] as EncodedExample))
+    const { loss, gradients } = await this.#s.gradients.of(rows, this.#parameters, this.#step)
+    const gradientNorm = this.#optimizer.update(gradients, this.#step + 1, learningRateAt(plan, this.#step))
+    const examples = batches.flat().map((index) => index + 1)
+    this.#watch.check({ step: this.#step + 1, examples, loss, gradientNorm, learningRate: plan.learningRate })
+    return loss
+  }
+
+  /** Measures held-out loss, keeps the best prefix, and stops the training when it has not become better for long. */
+  async #evaluate(): Promise<void> {
+    const { evaluator } = this.#s
+    if (evaluator.isEmpty) return
+    const { keys, values } = await this.#folded()
+    const validationLoss = await evaluator.loss(keys, values)
+    this.#validationLoss = validationLoss
+    if (this.#best === null || validationLoss < this.#best.validationLoss) {
+      this.#best = { step: this.#step, validationLoss, keys: keys.slice(), values: values.slice() }
+      this.#stale = 0
+    } else this.#stale += 1
+    this.#isStopped = this.#stale >= patience
+  }
+
+  async #folded(): Promise<{ readonly keys: Float32Array; readonly values: Float32Array }> {
+    const folded = await this.#s.fold.run(parameterFeeds(this.#parameters, this.#s.shape))
+    return { keys: folded['folded.keys']?.data as Float32Array, values: folded['folded.values']?.data as Float32Array }
+  }
+}
