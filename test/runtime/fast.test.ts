@@ -128,15 +128,15 @@ test('a damaged and a foreign file are made anew, a good one is left alone', asy
   assert.deepEqual(await readFile(file), good)
 })
 
-test('where weights in 8 bits cannot be kept, a note says so and the form is float32', async () => {
+test('where weights in 8 bits cannot be kept, a warning says so and the form is float32', async () => {
   const model = await openModel(`${goldenFolder}/model`)
   const graph = trainingGraph(model, prefixShape(model.config, 2, 0))
   const occupied = path.join(folder, 'occupied')
   await writeFile(occupied, '')
-  const notes: string[] = []
-  const runtime = createOnnxRuntime({ threads: 1, fast: { folder: occupied, note: (text) => notes.push(text) } })
+  const warnings: string[] = []
+  const runtime = createOnnxRuntime({ threads: 1, fast: { folder: occupied, warn: (text) => warnings.push(text) } })
   assert.equal(await runtime.fastForm(graph, model.weights, 'unsigned'), 'float32')
-  assert.match(notes.join(), /weights in 8 bits cannot be kept in .*occupied/)
+  assert.match(warnings.join(), /weights in 8 bits cannot be kept in .*occupied/)
 })
 
 test('the form of an earlier run is taken up; without one it is measured, once', async () => {

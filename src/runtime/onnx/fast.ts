@@ -22,11 +22,11 @@ export class FastForms {
 
   /**
    * The form for products of `graph` with its frozen weights: `wanted` where this machine computes it exactly, otherwise the
-   * fastest here. `float32` where nothing is faster, or where weights in 8 bits cannot be kept: a note says why.
+   * fastest here. `float32` where nothing is faster, or where weights in 8 bits cannot be kept: a warning says why.
    */
   async choose(graph: Graph, weights: Weights, wanted?: string): Promise<string> {
     if (this.#options === undefined || wanted === 'float32') return 'float32'
-    const { folder, note = () => undefined } = this.#options
+    const { folder, note = () => undefined, warn = () => undefined } = this.#options
     const asked = quantizedForms.find((form) => form === wanted)
     const isUsable = asked !== undefined && (await isExact(asked, this.#threads))
     const form = isUsable ? asked : await this.#fastest(graph, note)
@@ -35,7 +35,7 @@ export class FastForms {
       await withQuantized(weights, frozenProducts(graph, form), form, folder)
       return form
     } catch (error) {
-      note(`weights in 8 bits cannot be kept in ${folder}, training goes on in float32: ${(error as Error).message}`)
+      warn(`weights in 8 bits cannot be kept in ${folder}, training goes on in float32: ${(error as Error).message}`)
       return 'float32'
     }
   }

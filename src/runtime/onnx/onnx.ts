@@ -22,8 +22,10 @@ export interface OnnxOptions {
 export interface FastOptions {
   /** Where weights in 8 bits are kept, two bytes for each parameter of the frozen layers. Made when first needed. */
   readonly folder: string
-  /** Hears why products stay in float32, and what was measured. */
+  /** Hears what was measured. */
   readonly note?: (message: string) => void
+  /** Hears why products stay in float32 though they would be faster. */
+  readonly warn?: (message: string) => void
 }
 
 export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions): Runtime {
