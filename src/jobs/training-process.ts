@@ -1,5 +1,6 @@
 // The child process that trains: opens the model once and runs one job after the other.
 import { constants, setPriority } from 'node:os'
+import path from 'node:path'
 import type { SandboxedJob } from 'bullmq'
 import { readConfig } from '../config/config.ts'
 import { defaultLimits, Engine } from '../engine/engine.ts'
@@ -52,7 +53,14 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<TrainingParts> {
   const store = await openStore(config.storeUrl)
   const model = await openModel(config.model)
   const tokenizer = await openTokenizer(config.model)
-  const runtime = createOnnxRuntime({ threads: config.threads })
+  const log = (level: 'info' | 'warn', entry: object): unknown =>
+    process.stderr.write(`${JSON.stringify({ level, ...entry })}\n`)
+  const fast = {
+    folder: path.join(config.data, 'quantized'),
+    note: (message: string) => log('info', { message }),
+    warn: (message: string) => log('warn', { message }),
+  }
+  const runtime = createOnnxRuntime({ threads: config.threads, fast })
   const openEngine = (load: PrefixLoader): Promise<SamplingEngine> => openSampling(runtime, model, tokenizer, load)
   return {
     registry: new PrefixRegistry(store),
@@ -60,8 +68,7 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<TrainingParts> {
     checkpoints: createCheckpoints(store),
     openTraining: (...asked) => openTraining({ runtime, model, tokenizer }, ...asked),
     sample: (prefix, heldOut) => sampleOutputs(prefix, heldOut, openEngine),
-    warn: (message, error) =>
-      process.stderr.write(`${JSON.stringify({ level: 'warn', message, error: String(error) })}\n`),
+    warn: (message, error) => log('warn', { message, error: String(error) }),
   }
 }
 

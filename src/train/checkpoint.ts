@@ -28,8 +28,11 @@ export interface BestPrefix {
 
 const format = 'preamble.checkpoint.1'
 
-/** `task` names what is being trained; a checkpoint of another task is refused on decoding. */
-export function encodeCheckpoint(checkpoint: Checkpoint, task: string): Uint8Array {
+/**
+ * `task` names what is being trained; a checkpoint of another task is refused on decoding. `form` is the runtime's, in which
+ * its steps were computed.
+ */
+export function encodeCheckpoint(checkpoint: Checkpoint, task: string, form: string): Uint8Array {
   const { step, best, stale, validationLoss, isStopped } = checkpoint
   const tensors: TensorToWrite[] = []
   const add = (name: string, data: Float32Array): void => {
@@ -49,7 +52,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint, task: string): Uint8Arr
     isStopped,
     best: best && { step: best.step, validationLoss: best.validationLoss },
   }
-  return writeSafetensors(tensors, { format, task, state: JSON.stringify(state) })
+  return writeSafetensors(tensors, { format, task, form, state: JSON.stringify(state) })
 }
 
 /** Throws `prefix_invalid` where the bytes are no checkpoint of `task`, or lack one of `names`. */
@@ -68,6 +71,11 @@ export function decodeCheckpoint(bytes: Uint8Array, task: string, names: readonl
   }
   const best = state.best && { ...state.best, keys: take('best.keys'), values: take('best.values') }
   return { ...state, best, parameters: group('parameters'), first: group('first'), second: group('second') }
+}
+
+/** The form that the steps of a checkpoint were computed in. Throws `prefix_invalid` as `decodeCheckpoint` does. */
+export function formOfCheckpoint(bytes: Uint8Array): string {
+  return readFile(bytes).metadata['form'] ?? 'float32'
 }
 
 function readFile(bytes: Uint8Array): ReturnType<typeof readSafetensors> {

@@ -21,6 +21,8 @@ export interface TrainingOptions {
   readonly seed: number
   /** `sum` over the target tokens of an example, or `mean`; the mean over the batch is taken of either. */
   readonly lossReduction: 'sum' | 'mean'
+  /** Of products with frozen weights in training steps: `fast` is in 8 bits where that is faster. Float32 where not said. */
+  readonly precision?: 'float32' | 'fast'
 }
 
 export interface TrainingData {

@@ -8,6 +8,7 @@ export interface TrainingPlan extends TrainingOptions {
   readonly steps: number
   readonly learningRate: number
   readonly reparametrization: number
+  readonly precision: 'float32' | 'fast'
   /** Held-out loss is measured after every so many steps. */
   readonly evaluateEvery: number
 }
@@ -38,6 +39,7 @@ export function planTraining(
     steps,
     reparametrization,
     learningRate,
+    precision: options.precision ?? 'float32',
     evaluateEvery: Math.max(1, Math.ceil(steps / evaluations)),
   }
 }

@@ -8,7 +8,7 @@ import { float32 } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { AdamW } from './adamw.ts'
 import { BatchSequence } from './batches.ts'
-import { decodeCheckpoint, encodeCheckpoint, type BestPrefix } from './checkpoint.ts'
+import { decodeCheckpoint, encodeCheckpoint, formOfCheckpoint, type BestPrefix } from './checkpoint.ts'
 import { encodeExamples, type EncodedExample } from './encode.ts'
 import { Evaluator } from './evaluator.ts'
 import { batchFeeds } from './feeds.ts'
@@ -44,12 +44,16 @@ export async function openTraining(
   const heldOut = encodeExamples(tokenizer, data.template, data.heldOut, room)
   const plan = planTraining(options, model, encoded)
   const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization)
+  const graph = trainingGraph(model, shape)
+  // A run goes on in the form it began with; where this machine cannot, its checkpoint is refused as that of another task.
+  const began = checkpoint === null ? undefined : formOfCheckpoint(checkpoint)
+  const form = plan.precision === 'fast' ? await runtime.fastForm(graph, model.weights, began) : 'float32'
   const [program, fold, evaluator] = await Promise.all([
-    runtime.compile(trainingGraph(model, shape), model.weights),
+    runtime.compile(graph, model.weights, form),
     runtime.compile(foldGraph(shape), model.weights),
     Evaluator.open(runtime, model, shape, heldOut),
   ])
-  const trainer = new Trainer({ parts, data, plan, shape, encoded, program, fold, evaluator })
+  const trainer = new Trainer({ parts, data, plan, shape, form, encoded, program, fold, evaluator })
   if (checkpoint === null) trainer.start(await initialParameters(parts, shape, plan.initialization, plan.seed))
   else trainer.resume(checkpoint)
   return trainer
@@ -60,6 +64,8 @@ interface TrainerState {
   readonly data: TrainingData
   readonly plan: TrainingPlan
   readonly shape: PrefixShape
+  /** The runtime's, of products with frozen weights in training steps. Held-out loss is measured in float32 always. */
+  readonly form: string
   readonly encoded: readonly EncodedExample[]
   readonly program: Program
   readonly fold: Program
@@ -80,7 +86,7 @@ class Trainer implements TrainingRun {
   #isStopped = false
 
   constructor(state: TrainerState) {
-    const { data, plan, encoded, parts } = state
+    const { data, plan, form, encoded, parts } = state
     this.#s = state
     this.#batches = new BatchSequence(
       encoded.map(({ tokens }) => tokens.length),
@@ -92,12 +98,13 @@ class Trainer implements TrainingRun {
       optimizer: 'adamw',
       schedule: 'linear',
       runtime: parts.runtime.name,
+      form,
       examples: data.examples.length,
       heldOut: data.heldOut.length,
       targetTokens: encoded.reduce((sum, { targets }) => sum + targets.length, 0),
     }
     // The same data, options and model make the same training: a checkpoint belongs to one of them.
-    const identity = JSON.stringify([data, plan, parts.model.sha256, parts.tokenizer.sha256])
+    const identity = JSON.stringify([data, plan, parts.model.sha256, parts.tokenizer.sha256, form])
     this.#task = createHash('sha256').update(identity).digest('hex')
   }
 
@@ -135,6 +142,7 @@ class Trainer implements TrainingRun {
         isStopped: this.#isStopped,
       },
       this.#task,
+      this.#s.form,
     )
   }
 

@@ -14,6 +14,7 @@ const options = {
   initialization: 'text:table to text',
   seed: 1,
   lossReduction: 'sum',
+  precision: 'float32',
 }
 
 function train({ app }: Service, payload: object) {

@@ -45,6 +45,10 @@ const Training = withoutDefaulted(
     }),
     seed: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 1 }),
     lossReduction: Word(['sum', 'mean'], { default: 'sum', description: 'Over the target tokens of an example.' }),
+    precision: Word(['float32', 'fast'], {
+      default: 'float32',
+      description: 'Of products with frozen weights while training: `fast` is 8 bits, where the machine is faster so.',
+    }),
   },
   { default: {}, description: 'Everything has a default that works.' },
 )
