@@ -22,9 +22,14 @@ const usage = `npm run bench -- [service | report] [options]
   --rows N                   rows that decode side by side, each with its own prefix (default 8)
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
+  --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
   --against peft             train step by step in turn with PEFT; needs --python PATH with torch, transformers and peft
+  --peft-dtype bfloat16      PEFT's (default float32)
   --json                     print for programs
 `
+
+/** Of models and weights in 8 bits that are made once and found again. */
+const benchFolder = path.join(tmpdir(), 'preamble-bench')
 
 /** For idle threads to stop spinning. */
 const settleMs = 100
@@ -37,7 +42,9 @@ const { values, positionals } = parseArgs({
     rows: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
+    precision: { type: 'string', default: 'float32' },
     against: { type: 'string' },
+    'peft-dtype': { type: 'string', default: 'float32' },
     python: { type: 'string', default: 'python3' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -76,7 +83,11 @@ interface Settings {
 async function measure(folder: string, against: string | null, settings: Settings): Promise<Measured> {
   const { rows, threads } = settings
   const model = await openModel(folder)
-  const runtime = createOnnxRuntime({ threads, packed: true })
+  const fast = {
+    folder: path.join(benchFolder, 'quantized'),
+    note: (message: string) => process.stderr.write(`${message}\n`),
+  }
+  const runtime = createOnnxRuntime({ threads, packed: true, fast })
   const training = await measureTraining(runtime, model, folder, against, settings)
   const decoding = []
   for (const each of new Set([1, rows]))
@@ -91,13 +102,13 @@ async function measureTraining(
   against: string | null,
   { threads, rounds }: Settings,
 ): Promise<Figures> {
-  const training = await openTrainingBench(runtime, model, canonicalTraining)
+  const training = await openTrainingBench(runtime, model, canonicalTraining, values.precision)
   const report =
     against === 'peft'
-      ? await comparePeft(training, { folder, python: values.python, threads, rounds })
+      ? await comparePeft(training, { folder, python: values.python, dtype: values['peft-dtype'], threads, rounds })
       : summarize('step', await sample(() => training.step(), rounds, 1))
   await training.dispose()
-  return report
+  return { form: training.form, ...report }
 }
 
 /** Decode steps of one round, and as many reads. */
@@ -182,7 +193,7 @@ function count(name: 'rows' | 'rounds' | 'threads'): number {
 }
 
 async function shapeFolder(name: string): Promise<string> {
-  if (name in shapes) return shapeModel(name as ShapeName, path.join(tmpdir(), 'preamble-bench'))
+  if (name in shapes) return shapeModel(name as ShapeName, benchFolder)
   throw new Error(`--shape is ${name}, known are ${Object.keys(shapes).join(' and ')}\n${usage}`)
 }
 

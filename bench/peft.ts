@@ -8,6 +8,8 @@ export interface PeftOptions {
   readonly folder: string
   /** A Python with torch, transformers and peft. */
   readonly python: string
+  /** Of its weights: float32 or bfloat16. */
+  readonly dtype: string
   readonly threads: number
   readonly rounds: number
 }
@@ -17,11 +19,11 @@ const stepsPerRound = 2
 
 export async function comparePeft(
   bench: TrainingBench,
-  { folder, python, threads, rounds }: PeftOptions,
+  { folder, python, dtype, threads, rounds }: PeftOptions,
 ): Promise<Figures> {
   const child = spawn(
     python,
-    ['bench/python/peft_train.py', '--model', folder, '--threads', String(threads), '--serve'],
+    ['bench/python/peft_train.py', '--model', folder, '--threads', String(threads), '--dtype', dtype, '--serve'],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   )
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
@@ -49,6 +51,7 @@ export async function comparePeft(
     stepMsMedian: median(ours),
     stepMsMin: Math.min(...ours),
     stepsPerSecond: 1000 / median(ours),
+    peftDtype: dtype,
     peftMsMedian: median(theirs),
     peftMsMin: Math.min(...theirs),
     timesFasterMedian: median(ratios),

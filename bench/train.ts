@@ -21,6 +21,8 @@ export interface TrainingWorkload {
 export const canonicalTraining: TrainingWorkload = { batchSize: 10, length: 64, targets: 32, prefixLength: 10 }
 
 export interface TrainingBench {
+  /** Of products with frozen weights. */
+  readonly form: string
   /** One optimizer step; its time in ms. */
   step(): Promise<number>
   dispose(): Promise<void>
@@ -30,6 +32,7 @@ export async function openTrainingBench(
   runtime: Runtime,
   model: Model,
   workload: TrainingWorkload,
+  precision = 'float32',
 ): Promise<TrainingBench> {
   const random = new Random(1)
   const shape = prefixShape(model.config, workload.prefixLength, 0)
@@ -41,11 +44,14 @@ export async function openTrainingBench(
     ]),
   )
   const optimizer = new AdamW(parameters)
-  const program = await runtime.compile(trainingGraph(model, shape), model.weights)
+  const graph = trainingGraph(model, shape)
+  const form = await runtime.fastForm(graph, model.weights, precision === 'fast' ? undefined : precision)
+  const program = await runtime.compile(graph, model.weights, form)
   const batch = madeUpBatch(model, workload, random)
   const feeds = batchFeeds(batch, shape, lossWeight(batch, 'mean'))
   let steps = 0
   return {
+    form,
     step: async () => {
       const startMs = performance.now()
       const tensors = Object.fromEntries(

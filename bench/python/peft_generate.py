@@ -1,4 +1,4 @@
-"""Measures greedy `generate` of PEFT with one prefix, for one row or several rows of the same length, in float32."""
+"""Measures greedy `generate` of PEFT with one prefix, for one row or several rows of the same length."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Measures a training step of PEFT's prefix-tuning: forward, backward and AdamW on one batch, in float32."""
+"""Measures a training step of PEFT's prefix-tuning: forward, backward and AdamW on one batch."""
 
 import torch
 

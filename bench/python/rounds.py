@@ -26,6 +26,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
     options.add_argument("--prefix-length", type=int, default=10)
     options.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
+    options.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
     options.add_argument("--seed", type=int, default=1)
     turns = options.add_mutually_exclusive_group()
     turns.add_argument("--runs", type=int, default=5, help="measure this many, print one JSON line, end")
@@ -34,14 +35,14 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def open_model(options: argparse.Namespace) -> PeftModel:
-    """GPT-2 in float32 with an untrained prefix. In evaluation mode: without dropout, which Preamble has none of."""
+    """GPT-2 with an untrained prefix. In evaluation mode: without dropout, which Preamble has none of."""
     # stdout is for programs and stderr for what went wrong: no progress bars and advice.
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, attn_implementation=options.attention)
+    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype), attn_implementation=options.attention)
     config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=options.prefix_length)
     return get_peft_model(base, config).eval()
 
@@ -51,6 +52,7 @@ def about(options: argparse.Namespace) -> dict:
         "model": Path(options.model).resolve().name,
         "threads": options.threads,
         "attention": options.attention,
+        "dtype": options.dtype,
         "prefixLength": options.prefix_length,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,5 +1,6 @@
 // The child process that trains and evaluates: opens the model once and does one job after the other.
 import { constants, setPriority } from 'node:os'
+import path from 'node:path'
 import { readConfig } from '../config/config.ts'
 import { openModel } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
@@ -50,7 +51,14 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
   const store = await openStore(config.storeUrl)
   const model = await openModel(config.model)
   const tokenizer = await openTokenizer(config.model)
-  const runtime = createOnnxRuntime({ threads: config.threads })
+  const log = (level: 'info' | 'warn', entry: object): unknown =>
+    process.stderr.write(`${JSON.stringify({ level, ...entry })}\n`)
+  const fast = {
+    folder: path.join(config.data, 'quantized'),
+    note: (message: string) => log('info', { message }),
+    warn: (message: string) => log('warn', { message }),
+  }
+  const runtime = createOnnxRuntime({ threads: config.threads, fast })
   const steps = new SharedSteps(runtime, model)
   const registry = new PrefixRegistry(store)
   const sampling = samplingParts(runtime, model, tokenizer)
@@ -71,7 +79,6 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
       return prefix
     },
     measureLoss: (prefix, examples) => measureLoss({ runtime, model, tokenizer }, prefix, examples),
-    warn: (message, error) =>
-      process.stderr.write(`${JSON.stringify({ level: 'warn', message, error: String(error) })}\n`),
+    warn: (message, error) => log('warn', { message, error: String(error) }),
   }
 }

@@ -39,7 +39,8 @@ export async function openWeights(
     const more = missing.length > 1 ? ` and ${missing.length - 1} more` : ''
     throw invalid(`${folder}: tensor ${missing[0]}${more} is in none of ${files.join(', ')}`)
   }
-  return { weights: { folder: path.resolve(folder), tensors: found }, sha256: await hashFiles(folder, files) }
+  const sha256 = await hashFiles(folder, files)
+  return { weights: { folder: path.resolve(folder), sha256, tensors: found }, sha256 }
 }
 
 async function checkpointFiles(folder: string): Promise<readonly string[]> {

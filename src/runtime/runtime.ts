@@ -56,6 +56,13 @@ export interface DecodeSession {
 
 export interface Runtime {
   readonly name: string
-  compile(graph: Graph, weights: Weights): Promise<Program>
+  /** `form` is that of products with frozen weights: `float32` unless said, or what `fastForm` answered. */
+  compile(graph: Graph, weights: Weights, form?: string): Promise<Program>
+  /**
+   * The form in which this machine computes products of `graph` with frozen weights fast, and nearly as in float32; the
+   * latter's name where it knows none. What comes of a form is the same bit for bit on the same kind of machine. `wanted` is
+   * what an earlier run of the same work used: it is answered where this machine can.
+   */
+  fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
   openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession>
 }

@@ -69,10 +69,15 @@ export interface Safetensors {
   readonly tensors: ReadonlyMap<string, StoredTensor>
 }
 
-export interface TensorToWrite {
+/** A tensor to be written, its bytes perhaps not made yet. */
+export interface TensorPlan {
   readonly name: string
-  readonly dtype: 'F32'
+  readonly dtype: 'F32' | 'U8' | 'I8'
   readonly shape: readonly number[]
+}
+
+export interface TensorToWrite extends TensorPlan {
+  readonly dtype: 'F32'
   readonly data: Float32Array
 }
 
@@ -130,32 +135,49 @@ export function writeSafetensors(
   tensors: readonly TensorToWrite[],
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
-  const sorted = [...tensors].sort((a, b) => compare(a.name, b.name))
-  const fields: string[] = []
-  if (Object.keys(metadata).length > 0) fields.push(`${JSON.stringify(METADATA_KEY)}:${sortedJson(metadata)}`)
-  let end = 0
-  for (const [i, { name, dtype, shape, data }] of sorted.entries()) {
-    assert.ok(name !== METADATA_KEY && name !== sorted[i - 1]?.name, `the tensor name ${quote(name)} is taken`)
+  const head = encodeHeader(tensors, metadata)
+  const sizes = tensors.map(({ data }) => data.byteLength)
+  const bytes = new Uint8Array(head.length + sizes.reduce((a, b) => a + b, 0))
+  bytes.set(head)
+  let offset = head.length
+  for (const { name, shape, data } of inOrder(tensors)) {
     assert.equal(
       data.length,
       sizeOf(shape),
       `tensor ${quote(name)}: its data must fill the shape [${shape.join(', ')}]`,
     )
-    const begin = end
-    end += data.byteLength
-    fields.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`)
-  }
-  const text = new TextEncoder().encode(`{${fields.join(',')}}`)
-  const headerLength = Math.ceil(text.length / 8) * 8
-  const bytes = new Uint8Array(LENGTH_BYTES + headerLength + end)
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerLength), true)
-  bytes.fill(0x20, LENGTH_BYTES, LENGTH_BYTES + headerLength).set(text, LENGTH_BYTES)
-  let offset = LENGTH_BYTES + headerLength
-  for (const { data } of sorted) {
     bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), offset)
     offset += data.byteLength
   }
   return bytes
+}
+
+/** The beginning of a file. The bytes of the tensors follow it without a gap, by order of their names. */
+export function encodeHeader(
+  tensors: readonly TensorPlan[],
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array {
+  const sorted = inOrder(tensors)
+  const fields: string[] = []
+  if (Object.keys(metadata).length > 0) fields.push(`${JSON.stringify(METADATA_KEY)}:${sortedJson(metadata)}`)
+  let end = 0
+  for (const [i, { name, dtype, shape }] of sorted.entries()) {
+    assert.ok(name !== METADATA_KEY && name !== sorted[i - 1]?.name, `the tensor name ${quote(name)} is taken`)
+    const begin = end
+    end += sizeOf(shape) * elementBytes[dtype]
+    fields.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`)
+  }
+  const text = new TextEncoder().encode(`{${fields.join(',')}}`)
+  const headerLength = Math.ceil(text.length / 8) * 8
+  const bytes = new Uint8Array(LENGTH_BYTES + headerLength).fill(0x20)
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerLength), true)
+  bytes.set(text, LENGTH_BYTES)
+  return bytes
+}
+
+/** As they follow each other in a file. */
+export function inOrder<T extends { readonly name: string }>(tensors: readonly T[]): T[] {
+  return [...tensors].sort((a, b) => compare(a.name, b.name))
 }
 
 /**
@@ -258,9 +280,9 @@ function byteSize(name: string, shape: readonly number[], bytesEach: number): nu
 
 /** The tensors cover the data exactly: no byte twice, none left out, none after the last. */
 function checkCover(tensors: ReadonlyMap<string, TensorEntry>, dataStart: number, fileBytes: number): void {
-  const inOrder = [...tensors].sort(([, a], [, b]) => a.offset - b.offset || a.bytes - b.bytes)
+  const byOffset = [...tensors].sort(([, a], [, b]) => a.offset - b.offset || a.bytes - b.bytes)
   let covered = dataStart
-  for (const [name, { offset, bytes }] of inOrder) {
+  for (const [name, { offset, bytes }] of byOffset) {
     if (offset !== covered) {
       const message = `tensor ${quote(name)} begins at byte ${offset} of the file, the tensor before it ends at ${covered}`
       throw new SafetensorsError(offset < covered ? 'overlap' : 'hole', message)

@@ -39,7 +39,8 @@ export interface Task {
 
 const format = 'preamble.checkpoint.3'
 
-export function encodeCheckpoint(checkpoint: Checkpoint, task: Task): Uint8Array {
+/** `form` is the runtime's, in which its steps were computed. */
+export function encodeCheckpoint(checkpoint: Checkpoint, task: Task, form: string): Uint8Array {
   const { step, best, stale, validationLoss, isStopped, choice } = checkpoint
   const tensors: TensorToWrite[] = []
   const add = (name: string, data: Float32Array): void => {
@@ -60,7 +61,13 @@ export function encodeCheckpoint(checkpoint: Checkpoint, task: Task): Uint8Array
     choice,
     best: best && { step: best.step, validationLoss: best.validationLoss },
   }
-  return writeSafetensors(tensors, { format, task: task.sha256, version: task.version, state: JSON.stringify(state) })
+  return writeSafetensors(tensors, {
+    format,
+    task: task.sha256,
+    version: task.version,
+    form,
+    state: JSON.stringify(state),
+  })
 }
 
 /** The options that a checkpoint's training chose, without looking at whose checkpoint it is; null: all were given. */
@@ -90,6 +97,11 @@ export function decodeCheckpoint(bytes: Uint8Array, task: Task, names: readonly 
   }
   const best = state.best && { ...state.best, keys: take('best.keys'), values: take('best.values') }
   return { ...state, best, parameters: group('parameters'), first: group('first'), second: group('second') }
+}
+
+/** The form that the steps of a checkpoint were computed in. Throws `prefix_invalid` as `decodeCheckpoint` does. */
+export function formOfCheckpoint(bytes: Uint8Array): string {
+  return readFile(bytes).metadata['form'] ?? 'float32'
 }
 
 function readFile(bytes: Uint8Array): ReturnType<typeof readSafetensors> {

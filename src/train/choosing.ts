@@ -95,7 +95,10 @@ export class ChoosingRun implements TrainingRun {
     ) as [number, number]
     await this.#open(this.#candidates)
     yield* this.#advance(first, meter, signal)
-    if (signal.aborted) return this.#close([])
+    if (signal.aborted) {
+      await this.#close([])
+      return
+    }
     const survivors = (await this.#ranked(tried)).slice(0, survivorsMax)
     await this.#close(survivors)
     const best = survivors[0]?.options as ChosenOptions
@@ -103,7 +106,10 @@ export class ChoosingRun implements TrainingRun {
     await this.#open(variants)
     meter.plan(survivors.length * (last - first) + variants.length * last)
     yield* this.#advance(last, meter, signal)
-    if (signal.aborted) return this.#close([])
+    if (signal.aborted) {
+      await this.#close([])
+      return
+    }
     const ranked = await this.#ranked(tried)
     const winner = this.#winnerOf(ranked, variants, tried)
     await this.#close([winner])

@@ -18,9 +18,9 @@ export class GradientSteps {
   readonly #shape: PrefixShape
   readonly #plan: TrainingPlan
 
-  /** Takes a place in `steps` until `leave`. */
-  constructor(steps: SharedSteps, shape: PrefixShape, plan: TrainingPlan) {
-    this.#member = steps.join({ shape, dropout: plan.dropout > 0, smoothing: plan.labelSmoothing })
+  /** Takes a place in `steps` until `leave`. `form`: the runtime's, of products with frozen weights. */
+  constructor(steps: SharedSteps, shape: PrefixShape, plan: TrainingPlan, form = 'float32') {
+    this.#member = steps.join({ shape, dropout: plan.dropout > 0, smoothing: plan.labelSmoothing, form })
     this.#shape = shape
     this.#plan = plan
   }

@@ -44,6 +44,8 @@ export interface TrainingOptions {
   readonly seed: number
   /** `sum` over the target tokens of an example, or `mean`; the mean over the batch is taken of either. */
   readonly lossReduction: 'sum' | 'mean'
+  /** Of products with frozen weights in training steps: `fast` is in 8 bits where that is faster. */
+  readonly precision: 'float32' | 'fast'
 }
 
 /** What is left to be chosen is null; the rest are the paper's settings, or what works where it has none. */
@@ -65,6 +67,7 @@ export const trainingDefaults: TrainingOptions = {
   initialization: null,
   seed: 1,
   lossReduction: 'sum',
+  precision: 'float32',
 }
 
 /** A stored prefix to go on from, in the place of words or random numbers. */

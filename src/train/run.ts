@@ -9,13 +9,13 @@ import type { Program, Runtime } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { AdamW, adamWDefaults } from './adamw.ts'
 import { BatchSequence } from './batches.ts'
-import { decodeCheckpoint, encodeCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
+import { decodeCheckpoint, encodeCheckpoint, formOfCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
 import { DivergenceWatch } from './divergence.ts'
 import { encodeExamples, type EncodedExample } from './encode.ts'
 import { Evaluator } from './evaluator.ts'
 import { parameterFeeds } from './feeds.ts'
 import { GradientSteps } from './gradients.ts'
-import { foldGraph } from './graphs.ts'
+import { foldGraph, trainingGraph } from './graphs.ts'
 import { continuedParameters, initialParameters } from './initialize.ts'
 import { Meter } from './meter.ts'
 import type { Choice, Example, TrainingData, TrainingProgress, TrainingRun } from './options.ts'
@@ -63,12 +63,16 @@ export async function openTrainer(
 ): Promise<Trainer> {
   const { runtime, model } = parts
   const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization, plan.variant)
+  // A run goes on in the form it began with; where this machine cannot, its checkpoint is refused as that of another task.
+  const began = checkpoint === null ? undefined : formOfCheckpoint(checkpoint)
+  const isFast = plan.precision === 'fast'
+  const form = isFast ? await runtime.fastForm(trainingGraph(model, shape), model.weights, began) : 'float32'
   const [fold, evaluator] = await Promise.all([
     runtime.compile(foldGraph(model, shape), model.weights),
     Evaluator.open(runtime, model, shape, data.encodedHeldOut),
   ])
-  const gradients = new GradientSteps(parts.steps ?? new SharedSteps(runtime, model), shape, plan)
-  const trainer = new Trainer({ parts, data, plan, shape, gradients, fold, evaluator })
+  const gradients = new GradientSteps(parts.steps ?? new SharedSteps(runtime, model), shape, plan, form)
+  const trainer = new Trainer({ parts, data, plan, shape, form, gradients, fold, evaluator })
   try {
     if (checkpoint !== null) trainer.resume(checkpoint)
     else trainer.start(await startingParameters(parts, data, plan, shape))
@@ -100,6 +104,8 @@ interface TrainerState {
   readonly data: PreparedData
   readonly plan: TrainingPlan
   readonly shape: PrefixShape
+  /** The runtime's, of products with frozen weights in training steps. Held-out loss is measured in float32 always. */
+  readonly form: string
   readonly gradients: GradientSteps
   readonly fold: Program
   readonly evaluator: Evaluator
@@ -122,7 +128,7 @@ export class Trainer implements TrainingRun {
   #isStopped = false
 
   constructor(state: TrainerState) {
-    const { data, plan, parts } = state
+    const { data, plan, form, parts } = state
     const { examples, heldOut, template } = data
     this.#s = state
     this.#batches = new BatchSequence(
@@ -139,6 +145,7 @@ export class Trainer implements TrainingRun {
       optimizer: 'adamw',
       version,
       runtime: parts.runtime.name,
+      form,
       examples: examples.length,
       heldOut: heldOut.length,
       targetTokens: data.encoded.reduce((sum, { targets }) => sum + targets.length, 0),
@@ -149,6 +156,7 @@ export class Trainer implements TrainingRun {
       plan,
       parts.model.sha256,
       parts.tokenizer.sha256,
+      form,
     ])
     this.#task = { sha256: createHash('sha256').update(identity).digest('hex'), version }
   }
@@ -194,6 +202,7 @@ export class Trainer implements TrainingRun {
         choice: this.choice,
       },
       this.#task,
+      this.#s.form,
     )
   }
 

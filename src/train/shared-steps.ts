@@ -11,8 +11,10 @@ const programsMax = 6
 const waitMsMax = 100
 
 export interface StepKind extends GraphMember {
-  /** Of labels; only trainings with the same go together. */
+  /** Of labels. Only trainings with the same smoothing and form go together. */
   readonly smoothing: number
+  /** The runtime's, of products with frozen weights. */
+  readonly form: string
 }
 
 export interface StepOutputs {
@@ -94,8 +96,9 @@ export class SharedSteps {
     this.#timer = null
     this.#running = true
     const requests = this.#pending.splice(0)
-    for (const smoothing of new Set(requests.map(({ kind }) => kind.smoothing))) {
-      const together = requests.filter(({ kind }) => kind.smoothing === smoothing)
+    const sortOf = ({ kind: { smoothing, form } }: Request): string => `${smoothing} ${form}`
+    for (const sort of new Set(requests.map(sortOf))) {
+      const together = requests.filter((request) => sortOf(request) === sort)
       // Members of a kind can stand for each other: in order, fewer programs are needed.
       await this.#runTogether(together.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)))
     }
@@ -126,9 +129,9 @@ export class SharedSteps {
   }
 
   #compile(requests: readonly Request[]): Promise<Program> {
-    const smoothing = requests[0]?.kind.smoothing ?? 0
     const members = requests.map(({ kind }) => kind)
-    return this.#runtime.compile(sharedTrainingGraph(this.#model, members, smoothing), this.#model.weights)
+    const { smoothing, form } = members[0] as StepKind
+    return this.#runtime.compile(sharedTrainingGraph(this.#model, members, smoothing), this.#model.weights, form)
   }
 
   async #forget(keptMax: number): Promise<void> {

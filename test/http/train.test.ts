@@ -5,8 +5,8 @@ import { ServiceError } from '../../src/errors/errors.ts'
 import { examples, makeService, model, type Service } from './fakes.ts'
 
 const options = {
-  prefixLength: 10,
-  epochs: 5,
+  prefixLength: null,
+  epochs: null,
   steps: null,
   batchSize: 10,
   accumulation: 1,
@@ -19,9 +19,10 @@ const options = {
   labelSmoothing: 0,
   variant: 'prefix',
   reparametrization: null,
-  initialization: 'text:table to text',
+  initialization: null,
   seed: 1,
   lossReduction: 'sum',
+  precision: 'float32',
 }
 
 function train({ app }: Service, payload: object) {

@@ -6,17 +6,15 @@ import { after, before, describe, test } from 'node:test'
 import { openBroker, type Broker, type QueuedJob } from '../../src/jobs/broker.ts'
 import { countOf, createJobId, type Job } from '../../src/jobs/job.ts'
 import { openJobQueue, type BrokerJobQueue } from '../../src/jobs/queue.ts'
-import { startWorker, type JobEnd, type JobWorker } from '../../src/jobs/worker.ts'
 import {
   evaluationData,
   eventWhere,
   follow,
   goneWithin,
   jobData,
-  lockMs,
   patienceMs,
-  processorFile,
-  quiet,
+  workFor,
+  type UseWorker,
 } from './fixtures.ts'
 import type { TestServer } from './servers.ts'
 
@@ -49,27 +47,7 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
       await server.close()
     })
 
-    /** A worker for the time of `use`; the ends it told of are given to `use`. */
-    async function withWorker<T>(use: (ends: Parameters<JobEnd>[], worker: JobWorker) => Promise<T>): Promise<T> {
-      const ends: Parameters<JobEnd>[] = []
-      const onEnd: JobEnd = async (...end) => void ends.push(end)
-      const { env } = process
-      const worker = startWorker({
-        broker,
-        processorFile,
-        processesMax: 2,
-        jobsPerProcess: 1,
-        lockMs,
-        env,
-        log: quiet,
-        onEnd,
-      })
-      try {
-        return await use(ends, worker)
-      } finally {
-        await worker.stop()
-      }
-    }
+    const withWorker = <T>(use: UseWorker<T>): Promise<T> => workFor(broker, use)
 
     async function enqueue(template: string): Promise<string> {
       const jobId = createJobId()

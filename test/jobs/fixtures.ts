@@ -2,7 +2,8 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { EvaluateJobData, JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
-import type { JobLog } from '../../src/jobs/worker.ts'
+import type { Broker } from '../../src/jobs/broker.ts'
+import { startWorker, type JobEnd, type JobLog, type JobWorker } from '../../src/jobs/worker.ts'
 import { trainingDefaults } from '../../src/train/options.ts'
 
 /** Short, so that the jobs of a killed worker are found soon. */
@@ -80,5 +81,21 @@ function signalReaches(pid: number): boolean {
     return process.kill(pid, 0)
   } catch {
     return false
+  }
+}
+
+export type UseWorker<T> = (ends: Parameters<JobEnd>[], worker: JobWorker) => Promise<T>
+
+/** A worker of two processes for the time of `use`; the ends it told of are given to `use`. */
+export async function workFor<T>(broker: Broker, use: UseWorker<T>): Promise<T> {
+  const ends: Parameters<JobEnd>[] = []
+  const onEnd: JobEnd = async (...end) => void ends.push(end)
+  const { env } = process
+  const options = { processorFile, processesMax: 2, jobsPerProcess: 1, lockMs, env, log: quiet }
+  const worker = startWorker({ broker, ...options, onEnd })
+  try {
+    return await use(ends, worker)
+  } finally {
+    await worker.stop()
   }
 }

@@ -21,7 +21,13 @@ const examples = Array.from({ length: 16 }, (_, i) => ({
   input: `name : Inn ${i}`,
   output: `There is an inn called Inn ${i}.`,
 }))
-const training = { prefixLength: 5, steps: 12, batchSize: 4, reparametrization: 16 }
+const training = {
+  prefixLength: 5,
+  steps: 12,
+  batchSize: 4,
+  reparametrization: 16,
+  initialization: 'text:table to text',
+}
 
 interface Started {
   readonly id: string

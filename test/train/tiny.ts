@@ -33,6 +33,7 @@ export async function tinyParts(): Promise<TrainerParts> {
 export const tinyOptions: TrainingOptions & { readonly prefixLength: number } = {
   ...trainingDefaults,
   prefixLength: 4,
+  epochs: 5,
   batchSize: 4,
   learningRate: 1e-2,
   reparametrization: 8,

@@ -81,6 +81,10 @@ export const Training = withoutDefaulted(
       default: defaults.lossReduction,
       description: 'Over the target tokens of an example.',
     }),
+    precision: Word(['float32', 'fast'], {
+      default: defaults.precision,
+      description: 'Of products with frozen weights while training: `fast` is 8 bits, where the machine is faster so.',
+    }),
   },
   { default: {}, description: 'Everything has a default that works; null means chosen for you, by trying.' },
 )

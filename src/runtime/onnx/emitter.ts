@@ -5,6 +5,7 @@ import { inputsOf, joinedRows } from '../../graph/graph.ts'
 import type { OpName, Value } from '../../graph/ops.ts'
 import type { Shape } from '../../graph/shape.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
+import type { LinearForm } from './forms.ts'
 import {
   elementTypes,
   type AttributeProto,
@@ -32,6 +33,8 @@ export interface EmitOptions {
  * last folded into rows. Ops that work row by row stay flat, so that no reshape stands between them.
  */
 export class Emitter {
+  /** Of products with frozen weights. */
+  readonly form: LinearForm
   readonly #graph: Graph
   readonly #weights: Weights
   readonly #nodes: NodeProto[] = []
@@ -43,10 +46,11 @@ export class Emitter {
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   readonly #deferred = new Map<Value, () => string>()
 
-  constructor(graph: Graph, weights: Weights) {
+  constructor(graph: Graph, weights: Weights, form: LinearForm = 'float32') {
     this.#graph = graph
     this.#weights = weights
     this.#joined = joinedRows(graph)
+    this.form = form
     for (const node of graph.nodes) {
       for (const input of node.inputs) this.#uses.set(input, (this.#uses.get(input) ?? new Set()).add(node.op))
     }
@@ -106,15 +110,24 @@ export class Emitter {
   float(value: number): string {
     return this.#initializer({ name: `f${value}`, dims: [], dataType: elementTypes.float32, floatData: [value] })
   }
+  /** uint8 vector of one; a scalar where `rank` is 0. */
+  byte(value: number, rank: 0 | 1): string {
+    const dims = rank === 0 ? [] : [1]
+    return this.#initializer({ name: `u${rank}.${value}`, dims, dataType: elementTypes.uint8, int32Data: [value] })
+  }
   /** A frozen weight where it lies on disk, cast to float32 where it is narrower. */
   weight(name: string, shape: Shape): string {
-    const weight = this.#weights.tensors.get(name)
-    assert.ok(weight !== undefined, `no weight is named ${name}`)
-    assert.deepEqual(weight.shape, shape, `weight ${name} is [${weight.shape}], the graph says [${shape}]`)
-    const stored = this.#initializer(externalTensor(weight))
-    return weight.dtype === 'float32'
-      ? stored
-      : this.emit('Cast', [stored], { attributes: { to: elementTypes.float32 } })
+    const { dtype, shape: there } = this.#weightNamed(name)
+    assert.deepEqual(there, shape, `weight ${name} is [${there}], the graph says [${shape}]`)
+    const stored = this.stored(name)
+    return dtype === 'float32' ? stored : this.emit('Cast', [stored], { attributes: { to: elementTypes.float32 } })
+  }
+  /** A tensor on disk as it is. */
+  stored(name: string): string {
+    return this.#initializer(externalTensor(this.#weightNamed(name)))
+  }
+  #weightNamed(name: string): Weight {
+    return this.#weights.tensors.get(name) ?? assert.fail(`no weight is named ${name}`)
   }
 
   /** int64 vector with the extents of `shape` at run time. */

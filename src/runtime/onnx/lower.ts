@@ -3,14 +3,19 @@ import type { Graph } from '../../graph/graph.ts'
 import type { Node, OpName, Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { Emitter } from './emitter.ts'
+import { mixesInEightBits, type LinearForm } from './forms.ts'
 import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
+import { emitProduct } from './lower-linear.ts'
 import { encodeModel } from './schema.ts'
 
 type OnnxRule<Op extends OpName> = (e: Emitter, node: Node<Op>) => void
 
-/** The bytes of an ONNX model that computes `graph`, its weights left where they are on disk. */
-export function lower(graph: Graph, weights: Weights): Uint8Array {
-  const e = new Emitter(graph, weights)
+/**
+ * The bytes of an ONNX model that computes `graph`, its weights left where they are on disk. For another form than float32
+ * `weights` holds what `frozenProducts` of the graph need too.
+ */
+export function lower(graph: Graph, weights: Weights, form: LinearForm = 'float32'): Uint8Array {
+  const e = new Emitter(graph, weights, form)
   const apply = <Op extends OpName>(node: Node<Op>): void => onnxRules[node.op](e, node)
   for (const node of graph.nodes) apply(node as Node)
   return encodeModel(e.finish())
@@ -56,9 +61,8 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
 
   linear: (e, node) => {
     const [x, w, b] = node.inputs
-    const { transposed } = node.attributes
-    const inputs = [e.flat(x), e.full(w), ...(b === undefined ? [] : [e.full(b)])]
-    e.setFlat(outputOf(node), e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } }))
+    const bias = b === undefined ? {} : { bias: e.full(b) }
+    e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias }))
   },
   outer: (e, node) => {
     const [x, y] = node.inputs
@@ -182,7 +186,9 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   crossEntropyGrad: (e, node) => {
     const [hidden, table, labels, ct] = node.inputs
     const { probabilities } = softmaxOf(e, [hidden, table, labels])
-    const mixed = e.emit('Gemm', [probabilities, e.full(table)])
+    const mixed = mixesInEightBits(e.form)
+      ? emitProduct(e, probabilities, table, { transposed: false })
+      : e.emit('Gemm', [probabilities, e.full(table)])
     const own = e.emit('Gather', [e.full(table), e.full(labels)], { attributes: { axis: 0 } })
     const column = e.emit('Reshape', [e.full(ct), e.integers([-1, 1])])
     const target = smoothed(e, node, own, (mean) => e.emit('Reshape', [mean, e.integers([1, -1])]))
@@ -251,7 +257,7 @@ interface SoftmaxParts {
 }
 
 function softmaxOf(e: Emitter, [hidden, table, labels]: readonly [Value, Value, Value]): SoftmaxParts {
-  const logits = e.emit('Gemm', [e.flat(hidden), e.full(table)], { attributes: { transB: 1 } })
+  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true })
   const probabilities = e.emit('Softmax', [logits], { attributes: { axis: -1 } })
   return { logits, probabilities, label: e.emit('Reshape', [e.full(labels), e.integers([-1, 1])]) }
 }

@@ -2,7 +2,7 @@
 import protobuf from 'protobufjs/light.js'
 
 /** onnx.TensorProto.DataType */
-export const elementTypes = { float32: 1, int32: 6, int64: 7, float16: 10, bfloat16: 16 } as const
+export const elementTypes = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, float16: 10, bfloat16: 16 } as const
 
 export interface AttributeProto {
   readonly name: string
@@ -24,6 +24,7 @@ export interface TensorProto {
   readonly dims: readonly number[]
   readonly dataType: number
   readonly floatData?: readonly number[]
+  readonly int32Data?: readonly number[]
   readonly int64Data?: readonly number[]
   readonly dataLocation?: 'EXTERNAL'
   readonly externalData?: readonly { readonly key: string; readonly value: string }[]
@@ -67,6 +68,7 @@ const root = protobuf.Root.fromJSON({
         dims: many('int64', 1),
         dataType: one('int32', 2),
         floatData: many('float', 4),
+        int32Data: many('int32', 5),
         int64Data: many('int64', 7),
         name: one('string', 8),
         externalData: many('StringStringEntryProto', 13),

@@ -1,0 +1,77 @@
+// Products with frozen weights in 8 bits: which form this machine is to use for a model, and programs in that form.
+import type { Graph } from '../../graph/graph.ts'
+import type { Weights } from '../../tensor/weights.ts'
+import type { Program } from '../runtime.ts'
+import { frozenProducts, quantizedForms, type LinearForm } from './forms.ts'
+import { lower } from './lower.ts'
+import { fastestForm, isExact, type LayerShape, type Timing } from './measure.ts'
+import type { FastOptions } from './onnx.ts'
+import { OnnxProgram } from './program.ts'
+import { withQuantized } from './quantized-weights.ts'
+
+export class FastForms {
+  readonly #threads: number
+  readonly #options: FastOptions | undefined
+  /** By the shape of the layer: a machine is measured once in the life of a process. */
+  readonly #measured = new Map<string, Promise<LinearForm>>()
+
+  constructor(threads: number, options: FastOptions | undefined) {
+    this.#threads = threads
+    this.#options = options
+  }
+
+  /**
+   * The form for products of `graph` with its frozen weights: `wanted` where this machine computes it exactly, otherwise the
+   * fastest here. `float32` where nothing is faster, or where weights in 8 bits cannot be kept: a warning says why.
+   */
+  async choose(graph: Graph, weights: Weights, wanted?: string): Promise<string> {
+    if (this.#options === undefined || wanted === 'float32') return 'float32'
+    const { folder, note = () => undefined, warn = () => undefined } = this.#options
+    const asked = quantizedForms.find((form) => form === wanted)
+    const isUsable = asked !== undefined && (await isExact(asked, this.#threads))
+    const form = isUsable ? asked : await this.#fastest(graph, note)
+    if (form === 'float32') return form
+    try {
+      await withQuantized(weights, frozenProducts(graph, form), form, folder)
+      return form
+    } catch (error) {
+      warn(`weights in 8 bits cannot be kept in ${folder}, training goes on in float32: ${(error as Error).message}`)
+      return 'float32'
+    }
+  }
+
+  async compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
+    const known = quantizedForms.find((each) => each === form)
+    if (this.#options === undefined || known === undefined)
+      throw new Error(`the onnx runtime was not opened for ${form}`)
+    const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
+    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed: false })
+  }
+
+  #fastest(graph: Graph, note: (message: string) => void): Promise<LinearForm> {
+    const shape = largestLayer(graph)
+    const key = shape.join()
+    const earlier = this.#measured.get(key)
+    if (earlier !== undefined) return earlier
+    const measured = fastestForm(shape, this.#threads).then(({ form, timings }) => {
+      note(`products of a layer [${shape}] are computed in the form ${form}; ${describe(timings)}`)
+      return form
+    })
+    this.#measured.set(key, measured)
+    return measured
+  }
+}
+
+/** Of the layers, heads not among them: where most of a step goes. */
+function largestLayer(graph: Graph): LayerShape {
+  let largest: LayerShape = [1, 1]
+  for (const node of graph.nodes) {
+    if (node.op !== 'linear' || node.inputs[1].node.op !== 'weight') continue
+    const [rows, columns] = node.inputs[1].node.attributes.shape as unknown as LayerShape
+    if (rows * columns > largest[0] * largest[1]) largest = [rows, columns]
+  }
+  return largest
+}
+
+const describe = (timings: readonly Timing[]): string =>
+  timings.map(({ form, ms }) => (ms === null ? `${form} is inexact here` : `${form} ${ms.toFixed(2)} ms`)).join(', ')

@@ -1,0 +1,182 @@
+// Measures the machine: whether its integer products are exact, and which form of a frozen layer is the fastest.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { GraphBuilder } from '../../graph/builder.ts'
+import { makeGraph } from '../../graph/graph.ts'
+import { Random } from '../../random/random.ts'
+import { float32, int32 } from '../../tensor/tensor.ts'
+import type { Weights } from '../../tensor/weights.ts'
+import type { Program } from '../runtime.ts'
+import {
+  frozenProducts,
+  quantizedForms,
+  stepsOf,
+  unsignedZero,
+  zeroOf,
+  type IntegerForm,
+  type LinearForm,
+} from './forms.ts'
+import { lower } from './lower.ts'
+import { OnnxProgram } from './program.ts'
+import { withQuantized } from './quantized-weights.ts'
+import { elementTypes, encodeModel, type NodeProto, type TensorProto, type ValueInfoProto } from './schema.ts'
+
+export type LayerShape = readonly [rows: number, columns: number]
+
+export interface Timing {
+  readonly form: LinearForm
+  /** Of the layer forward and backward, a median; null where the form is inexact on this machine. */
+  readonly ms: number | null
+}
+
+/** Rows of the measured input: about those of a batch of 10 examples. */
+const measuredRows = 512
+const rounds = 9
+/** A form must be at least so many times as fast as float32 for its error to be worth it. */
+const gainMin = 1.1
+
+/** The fastest form for a layer of that shape, all forms measured by turns. */
+export async function fastestForm(
+  shape: LayerShape,
+  threads: number,
+): Promise<{ readonly form: LinearForm; readonly timings: readonly Timing[] }> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
+  const programs = new Map<LinearForm, Program>()
+  try {
+    const weights = await randomLayer(shape, folder)
+    for (const form of ['float32', ...quantizedForms] as const) {
+      if (await isExact(form, threads)) programs.set(form, await openLayer(shape, weights, form, threads, folder))
+    }
+    const medians = await timeByTurns(programs, shape)
+    const plain = medians.get('float32') as number
+    let [form, best] = ['float32' as LinearForm, plain / gainMin]
+    for (const [each, ms] of medians) if (ms < best) [form, best] = [each, ms]
+    const timings = ['float32' as const, ...quantizedForms].map((each) => ({
+      form: each,
+      ms: medians.get(each) ?? null,
+    }))
+    return { form, timings }
+  } finally {
+    for (const program of programs.values()) await program.dispose()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function randomLayer([rows, columns]: LayerShape, folder: string): Promise<Weights> {
+  const random = new Random(1)
+  const data = Float32Array.from({ length: rows * columns }, () => random.next() - 0.5)
+  await writeFile(path.join(folder, 'layer.bin'), new Uint8Array(data.buffer))
+  const layer = { name: 'layer', dtype: 'float32', shape: [rows, columns], file: 'layer.bin', offset: 0 } as const
+  return { folder, sha256: 'measured', tensors: new Map([['layer', { ...layer, bytes: data.byteLength }]]) }
+}
+
+/** There and back again, as forward and backward pass do it; one row comes out, so that no time goes into copying. */
+async function openLayer(
+  [rows, columns]: LayerShape,
+  weights: Weights,
+  form: LinearForm,
+  threads: number,
+  folder: string,
+): Promise<Program> {
+  const g = new GraphBuilder()
+  const w = g.weight('layer', [rows, columns])
+  const there = g.linear(g.input('x', ['R', rows]), w, null)
+  const back = g.linear(there, w, null, { transposed: true })
+  const graph = makeGraph({ row: g.gather(back, g.input('at', [1], 'int32')) })
+  const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
+  return OnnxProgram.open(lower(graph, all, form), all.folder, { threads, packed: false })
+}
+
+async function timeByTurns(
+  programs: ReadonlyMap<LinearForm, Program>,
+  [rows]: LayerShape,
+): Promise<ReadonlyMap<LinearForm, number>> {
+  const random = new Random(2)
+  const x = float32(
+    Float32Array.from({ length: measuredRows * rows }, () => random.next() - 0.5),
+    [measuredRows, rows],
+  )
+  const feeds = { x, at: int32(Int32Array.of(0), [1]) }
+  const times = new Map([...programs.keys()].map((form) => [form, [] as number[]]))
+  for (let round = -1; round < rounds; round++) {
+    for (const [form, program] of programs) {
+      // The first run of a turn meets threads of the program before, which spin for a while.
+      await program.run(feeds)
+      const startMs = performance.now()
+      await program.run(feeds)
+      if (round >= 0) times.get(form)?.push(performance.now() - startMs)
+    }
+  }
+  return new Map([...times].map(([form, ms]) => [form, ms.toSorted((a, b) => a - b)[rounds >> 1] as number]))
+}
+
+const exactness = new Map<string, Promise<boolean>>()
+
+/**
+ * Whether the integer products of a form are exact on this machine. Kernels for processors without VNNI may add pairs of
+ * products in 16 bits, where 2 · 255 · 127 does not fit: such a sum is cut off without a word.
+ */
+export function isExact(form: LinearForm, threads: number): Promise<boolean> {
+  if (form === 'float32' || form === 'blocks') return Promise.resolve(true)
+  const earlier = exactness.get(form)
+  if (earlier !== undefined) return earlier
+  const checked = checkProducts(form, threads)
+  exactness.set(form, checked)
+  return checked
+}
+
+/** Rows, depth and columns that fill whole tiles of a kernel and leave a rest. */
+const probe = { M: 37, K: 203, N: 67 } as const
+
+async function checkProducts(form: IntegerForm, threads: number): Promise<boolean> {
+  const { M, K, N } = probe
+  const random = new Random(3)
+  const byte = (): number => Math.floor(random.next() * 256)
+  // Half of the rows and columns are as large as can be: their sums are the ones that saturate.
+  const left = Int32Array.from({ length: M * K }, (_, i) => (Math.floor(i / K) % 2 === 0 ? 255 : byte()))
+  const steps = stepsOf(form)
+  const weight = (): number => Math.round((2 * random.next() - 1) * steps)
+  const right = Int32Array.from({ length: K * N }, (_, i) => ((i % N) % 2 === 0 ? steps : weight()))
+  const program = await OnnxProgram.open(productModel(form, right), tmpdir(), { threads, packed: false })
+  const { y } = await program.run({ x: int32(left, [M, K]) })
+  await program.dispose()
+  return integerProduct(left, right).every((value, i) => value === y?.data[i])
+}
+
+/** (x − 128) · right in whole numbers, each below 2²⁴ and so exact in float32. */
+function integerProduct(left: Int32Array, right: Int32Array): number[] {
+  const { M, K, N } = probe
+  return Array.from({ length: M * N }, (_, i) => {
+    const [row, column] = [Math.floor(i / N), i % N]
+    let sum = 0
+    for (let k = 0; k < K; k++)
+      sum += ((left[row * K + k] as number) - unsignedZero) * (right[k * N + column] as number)
+    return sum
+  })
+}
+
+/** The node that `lower-linear.ts` makes, over bytes given as int32. */
+function productModel(form: IntegerForm, right: Int32Array): Uint8Array {
+  const { M, K, N } = probe
+  const { float32: float, uint8, int8, int32: integer } = elementTypes
+  const isSigned = zeroOf(form) === 0
+  const stored = [...right].map((value) => value + zeroOf(form))
+  const initializer: TensorProto[] = [
+    { name: 'w', dims: [K, N], dataType: isSigned ? int8 : uint8, int32Data: stored },
+    { name: 'one', dims: [], dataType: float, floatData: [1] },
+    { name: 'ones', dims: [N], dataType: float, floatData: Array.from({ length: N }, () => 1) },
+    { name: 'zero', dims: [], dataType: uint8, int32Data: [unsignedZero] },
+  ]
+  const inputs = ['bytes', 'w', 'one', 'ones', 'zero', ...(isSigned ? [] : ['zero'])]
+  const node: NodeProto[] = [
+    { opType: 'Cast', domain: '', input: ['x'], output: ['bytes'], attribute: [{ name: 'to', type: 'INT', i: uint8 }] },
+    { opType: 'MatMulIntegerToFloat', domain: 'com.microsoft', input: inputs, output: ['y'], attribute: [] },
+  ]
+  const matrix = (name: string, elemType: number, dims: readonly number[]): ValueInfoProto => ({
+    name,
+    type: { tensorType: { elemType, shape: { dim: dims.map((dimValue) => ({ dimValue })) } } },
+  })
+  const info = { input: [matrix('x', integer, [M, K])], output: [matrix('y', float, [M, N])] }
+  return encodeModel({ name: 'probe', node, initializer, ...info })
+}
