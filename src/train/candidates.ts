@@ -5,8 +5,11 @@ import type { ChosenOptions, TrainingOptions } from './options.ts'
 import { reparametrizationDefault, usualRate, type TrainingPlan } from './plan.ts'
 import type { PreparedData } from './run.ts'
 
-/** Around the usual rate of a form: a rate that is off by less costs little. */
-const rateFactors = [1 / 3, 1, 3]
+/**
+ * Around the usual rate of a form: a rate that is off by less costs little. Few examples want large rates for keys and values
+ * trained directly, and a network small ones.
+ */
+const rateFactors = { direct: [1 / 3, 1, 3, 9], network: [1 / 3, 1] }
 /** Prefix lengths beside the usual one, in virtual tokens. */
 const otherLengths = [5, 20]
 /** Words taken from an example for a prefix to start from. */
@@ -24,7 +27,8 @@ export function candidatesFor(
   const forms = isFormGiven ? [plan.reparametrization] : [0, reparametrizationDefault]
   return forms.flatMap((reparametrization) => {
     const usual = usualRate(width, reparametrization)
-    const rates = asked.learningRate === null ? rateFactors.map((factor) => factor * usual) : [asked.learningRate]
+    const factors = rateFactors[reparametrization === 0 ? 'direct' : 'network']
+    const rates = asked.learningRate === null ? factors.map((factor) => factor * usual) : [asked.learningRate]
     return rates.map((learningRate) => ({ prefixLength, learningRate, reparametrization, initialization }))
   })
 }

@@ -21,7 +21,7 @@ test('with nothing given a choice is made, and what comes of it is the training 
   const run = await openOpen()
   const reports = await finish(run)
   const { chosen, tried } = choiceOf(run)
-  // Three rates of two forms, the best of them once more with two lengths and two beginnings.
+  // Four rates of one form and two of the other, the best of them once more with two lengths and two beginnings.
   assert.equal(tried.length, 6 + 3 + 4)
   for (const [name, value] of Object.entries(chosen)) assert.equal(run.used[name], value, name)
   const choosing = reports.filter((report) => report.choosing !== undefined)
