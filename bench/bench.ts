@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util'
 import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
+import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
@@ -14,9 +15,13 @@ import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 
-const usage = `npm run bench -- [service | report] [options]
+const usage = `npm run bench -- [service | report | e2e] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
   report                     everything, PEFT included, into docs/benchmarks.md
+  e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
+  --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
+  --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
+  --together N               of e2e: trainings side by side (default 4)
   --shape gpt2|gpt2-medium   seeded weights of that shape, made once
   --model DIR                a model folder (default: the model that comes with the project)
   --rows N                   rows that decode side by side, each with its own prefix (default 8)
@@ -46,6 +51,9 @@ const { values, positionals } = parseArgs({
     against: { type: 'string' },
     'peft-dtype': { type: 'string', default: 'float32' },
     python: { type: 'string', default: 'python3' },
+    data: { type: 'string' },
+    part: { type: 'string', default: 'all' },
+    together: { type: 'string', default: '4' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
@@ -55,10 +63,11 @@ async function run(): Promise<void> {
   const [rows, rounds, threads] = [count('rows'), count('rounds'), count('threads')]
   const machine = describeMachine()
   const [what, ...rest] = positionals
-  if (rest.length > 0 || !['service', 'report', undefined].includes(what))
+  if (rest.length > 0 || !['service', 'report', 'e2e', undefined].includes(what))
     throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
   const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
-  if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
+  if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
+  else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
     const models = [
       await measure(folder, null, { rows, threads, rounds }),
@@ -185,7 +194,17 @@ function print(report: Record<string, unknown>): void {
   process.stdout.write(`on        ${line(plain)}\n`)
 }
 
-function count(name: 'rows' | 'rounds' | 'threads'): number {
+/** Beside the store of the service, and like it of no interest to others. */
+const checkpointFolder = 'data/e2e'
+
+function e2eOptions(): Omit<E2eOptions, 'model' | 'threads'> {
+  const { data = null, part } = values
+  if (!parts.some((each) => each === part))
+    throw new Error(`--part is ${part}, known are ${parts.join(', ')}\n${usage}`)
+  return { data, part: part as Part, together: count('together'), checkpoints: checkpointFolder }
+}
+
+function count(name: 'rows' | 'rounds' | 'threads' | 'together'): number {
   const value = Number(values[name])
   if (!Number.isInteger(value) || value < 1 || value > 1024)
     throw new Error(`--${name} is ${values[name]}, not a number from 1 to 1024\n${usage}`)
