@@ -46,7 +46,8 @@ export async function train(
     let shownMs = performance.now()
     for await (const progress of run.steps(new AbortController().signal)) {
       const isLast = progress.step === progress.steps
-      if (isLast || progress.step % checkpointEvery === 0) await writeWhole(file, run.checkpoint())
+      const checkpoint = isLast || progress.step % checkpointEvery === 0 ? run.checkpoint() : null
+      if (checkpoint !== null) await writeWhole(file, checkpoint)
       if (performance.now() - shownMs < lineEveryMs) continue
       shownMs = performance.now()
       show(id, progress)

@@ -9,6 +9,8 @@ export interface JobReport {
     readonly validationLoss: number | null
     readonly examplesPerSecond: number
     readonly etaMs: number
+    /** Before the first step: steps of the candidates among which the options are chosen. */
+    readonly choosing?: { readonly done: number; readonly total: number }
   } | null
   readonly error: { readonly code: string; readonly detail: string } | null
 }

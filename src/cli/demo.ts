@@ -68,7 +68,7 @@ async function start(folder: string | null): Promise<Service> {
 async function train(client: ServiceClient): Promise<string> {
   const examples = await readLines<object>(path.join(exampleFolder, 'train.jsonl'))
   say(`Training a prefix on ${examples.length} records (POST /prefixes) …`)
-  const { id, jobId } = await client.train({ name: 'e2e', examples, validation: 0.1, training: { epochs: 12 } })
+  const { id, jobId } = await client.train({ name: 'e2e', examples, validation: 0.1 })
   const startMs = performance.now()
   const events = client.follow(jobId)
   while ((await events.next()).done !== true) showProgress(await client.job(jobId))
@@ -86,9 +86,10 @@ let shown = { line: '', atMs: 0 }
 /** One line that is written over on a terminal; elsewhere a new one every few seconds. */
 function showProgress({ progress }: JobReport): void {
   if (progress === null) return
-  const { step, steps, loss, validationLoss, examplesPerSecond, etaMs } = progress
+  const { step, steps, loss, validationLoss, examplesPerSecond, etaMs, choosing } = progress
+  const where = choosing ? `choosing options, ${choosing.done} of ${choosing.total} steps` : `step ${step} of ${steps}`
   const heldOut = validationLoss === null ? '' : `  held-out ${validationLoss.toFixed(3)}`
-  const line = `  step ${step} of ${steps}  loss ${loss.toFixed(3)}${heldOut}  ${examplesPerSecond.toFixed(0)} examples/s  ${Math.ceil(etaMs / 1000)} s left`
+  const line = `  ${where}  loss ${loss.toFixed(3)}${heldOut}  ${examplesPerSecond.toFixed(0)} examples/s  ${Math.ceil(etaMs / 1000)} s left`
   if (process.stdout.isTTY) process.stdout.write(`\r\u001B[K${line}`)
   else if (line !== shown.line && (performance.now() - shown.atMs > 5000 || step === steps)) {
     shown = { line, atMs: performance.now() }

@@ -90,11 +90,15 @@ export function typeOf(data: JobData): JobType {
   return data.type ?? 'train'
 }
 
-/** How far a job is: steps of a training, texts of an evaluation. */
+/**
+ * How far a job is: steps of a training, texts of an evaluation. While options are being chosen no step counts yet: then it is
+ * per cent of that, below zero.
+ */
 export function countOf(progress: JobProgress): { readonly done: number; readonly total: number } {
-  return 'step' in progress
-    ? { done: progress.step, total: progress.steps }
-    : { done: progress.example, total: progress.examples }
+  if (!('step' in progress)) return { done: progress.example, total: progress.examples }
+  const { step, steps, choosing } = progress
+  if (choosing === undefined) return { done: step, total: steps }
+  return { done: Math.floor((100 * choosing.done) / choosing.total) - 101, total: steps }
 }
 
 /** `job_` and 24 characters of [0-9a-z]. In byte order of their ids the newest jobs come first, as with prefixes. */

@@ -221,7 +221,7 @@ class ChoiceMeter {
     return {
       step: 0,
       steps: this.#steps,
-      loss: Math.min(...latest.map(({ loss }) => loss)),
+      loss: latest.reduce((least, { loss }) => Math.min(least, loss), latest[0]?.loss ?? 0),
       validationLoss: null,
       tokensPerSecond: sum('tokensPerSecond'),
       examplesPerSecond: sum('examplesPerSecond'),

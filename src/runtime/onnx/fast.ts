@@ -8,11 +8,12 @@ import { fastestForm, isExact, type LayerShape, type Timing } from './measure.ts
 import type { FastOptions } from './onnx.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
+import { rememberedForm, rememberForm } from './remembered-forms.ts'
 
 export class FastForms {
   readonly #threads: number
   readonly #options: FastOptions | undefined
-  /** By the shape of the layer: a machine is measured once in the life of a process. */
+  /** By the shape of the layer. */
   readonly #measured = new Map<string, Promise<LinearForm>>()
 
   constructor(threads: number, options: FastOptions | undefined) {
@@ -29,7 +30,7 @@ export class FastForms {
     const { folder, note = () => undefined, warn = () => undefined } = this.#options
     const asked = quantizedForms.find((form) => form === wanted)
     const isUsable = asked !== undefined && (await isExact(asked, this.#threads))
-    const form = isUsable ? asked : await this.#fastest(graph, note)
+    const form = isUsable ? asked : await this.#fastest(graph, folder, note)
     if (form === 'float32') return form
     try {
       await withQuantized(weights, frozenProducts(graph, form), form, folder)
@@ -48,17 +49,23 @@ export class FastForms {
     return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed: false })
   }
 
-  #fastest(graph: Graph, note: (message: string) => void): Promise<LinearForm> {
+  #fastest(graph: Graph, folder: string, note: (message: string) => void): Promise<LinearForm> {
     const shape = largestLayer(graph)
     const key = shape.join()
     const earlier = this.#measured.get(key)
     if (earlier !== undefined) return earlier
-    const measured = fastestForm(shape, this.#threads).then(({ form, timings }) => {
-      note(`products of a layer [${shape}] are computed in the form ${form}; ${describe(timings)}`)
-      return form
-    })
+    const measured = this.#measure(shape, folder, note)
     this.#measured.set(key, measured)
     return measured
+  }
+
+  async #measure(shape: LayerShape, folder: string, note: (message: string) => void): Promise<LinearForm> {
+    const remembered = await rememberedForm(folder, shape, this.#threads)
+    if (remembered !== null && (await isExact(remembered, this.#threads))) return remembered
+    const { form, timings } = await fastestForm(shape, this.#threads)
+    note(`products of a layer [${shape}] are computed in the form ${form}; ${describe(timings)}`)
+    await rememberForm(folder, shape, this.#threads, form)
+    return form
   }
 }
 

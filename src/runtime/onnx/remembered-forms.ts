@@ -1,0 +1,52 @@
+// Which form a machine was found to compute fastest: kept, so that a later process chooses the same and need not measure.
+import { randomUUID } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import path from 'node:path'
+import { quantizedForms, type LinearForm } from './forms.ts'
+import type { LayerShape } from './measure.ts'
+
+/** Measurements kept; a folder is moved to other machines now and then, not to hundreds. */
+const rememberedMax = 100
+const known: readonly LinearForm[] = ['float32', ...quantizedForms]
+
+/** What a measurement is true of. */
+function keyOf(shape: LayerShape, threads: number): string {
+  return `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}`
+}
+
+/** null: not measured yet, or not on this machine, or what is kept cannot be read. */
+export async function rememberedForm(folder: string, shape: LayerShape, threads: number): Promise<LinearForm | null> {
+  const form = (await readForms(folder))[keyOf(shape, threads)]
+  return known.find((each) => each === form) ?? null
+}
+
+/** Whatever goes wrong costs another measurement, no more. */
+export async function rememberForm(
+  folder: string,
+  shape: LayerShape,
+  threads: number,
+  form: LinearForm,
+): Promise<void> {
+  try {
+    const earlier = Object.entries(await readForms(folder)).slice(1 - rememberedMax)
+    const forms = { ...Object.fromEntries(earlier), [keyOf(shape, threads)]: form }
+    await mkdir(folder, { recursive: true })
+    const partial = path.join(folder, `forms.${randomUUID()}.partial`)
+    await writeFile(partial, `${JSON.stringify(forms, null, 2)}\n`)
+    await rename(partial, fileIn(folder))
+  } catch {
+    // The folder cannot be written: then weights in 8 bits cannot be kept either, and that is said where they are made.
+  }
+}
+
+const fileIn = (folder: string): string => path.join(folder, 'forms.json')
+
+async function readForms(folder: string): Promise<Readonly<Record<string, unknown>>> {
+  try {
+    const forms: unknown = JSON.parse(await readFile(fileIn(folder), 'utf8'))
+    return typeof forms === 'object' && forms !== null ? (forms as Record<string, unknown>) : {}
+  } catch {
+    return {}
+  }
+}
