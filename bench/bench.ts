@@ -12,6 +12,7 @@ import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
 import { writeReport, type Measured } from './report.ts'
+import { measureTogether } from './together.ts'
 import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
@@ -76,8 +77,8 @@ async function run(): Promise<void> {
   } else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
     const models = [
-      await measure(folder, null, { rows, threads, rounds }),
-      await measure(await shapeFolder('gpt2'), 'peft', { rows, threads, rounds }),
+      await measure(folder, null, reported, { rows, threads, rounds }),
+      await measure(await shapeFolder('gpt2'), 'peft', reported, { rows, threads, rounds }),
     ]
     const written = await writeReport({
       machine,
@@ -86,7 +87,10 @@ async function run(): Promise<void> {
       service: { ...(await measureService(folder, threads)) },
     })
     process.stdout.write(`wrote ${written}\n`)
-  } else print({ ...(await measure(folder, values.against ?? null, { rows, threads, rounds })), ...machine, threads })
+  } else {
+    const measured = await measure(folder, values.against ?? null, [values.precision], { rows, threads, rounds })
+    print({ ...measured, ...machine, threads })
+  }
 }
 
 interface Settings {
@@ -95,7 +99,15 @@ interface Settings {
   readonly rounds: number
 }
 
-async function measure(folder: string, against: string | null, settings: Settings): Promise<Measured> {
+/** Trainings that are measured side by side. */
+const trainingsTogether = 4
+
+async function measure(
+  folder: string,
+  against: string | null,
+  precisions: readonly string[],
+  settings: Settings,
+): Promise<Measured> {
   const { rows, threads } = settings
   const model = await openModel(folder)
   const fast = {
@@ -103,11 +115,15 @@ async function measure(folder: string, against: string | null, settings: Setting
     note: (message: string) => process.stderr.write(`${message}\n`),
   }
   const runtime = createOnnxRuntime({ threads, packed: true, fast })
-  const training = await measureTraining(runtime, model, folder, against, settings)
+  const training = []
+  for (const precision of precisions) {
+    training.push({ ...(await measureTraining(runtime, model, folder, against, precision, settings)) })
+  }
+  const together = await measureTogether(runtime, model, canonicalTraining, trainingsTogether, settings.rounds)
   const decoding = []
   for (const each of new Set([1, rows]))
     decoding.push(await measureDecoding(runtime, model, { ...settings, rows: each }))
-  return { model: model.name, training, decoding }
+  return { model: model.name, training, together, decoding }
 }
 
 async function measureTraining(
@@ -115,9 +131,10 @@ async function measureTraining(
   model: Model,
   folder: string,
   against: string | null,
+  precision: string,
   { threads, rounds }: Settings,
 ): Promise<Figures> {
-  const training = await openTrainingBench(runtime, model, canonicalTraining, values.precision)
+  const training = await openTrainingBench(runtime, model, canonicalTraining, precision)
   const report =
     against === 'peft'
       ? await comparePeft(training, { folder, python: values.python, dtype: values['peft-dtype'], threads, rounds })
@@ -125,6 +142,9 @@ async function measureTraining(
   await training.dispose()
   return { form: training.form, ...report }
 }
+
+/** Precisions of the report. */
+const reported = ['float32', 'fast']
 
 /** Decode steps of one round, and as many reads. */
 const tokensPerRound = 32

@@ -145,7 +145,7 @@ function pageOf(rows: readonly Row[]): string {
   )
   return `# Options that are chosen
 
-Written by \`npm run bench -- choose --data FOLDER\`, with the default model on ${String(cpu)}, ${String(processors)} processors. With nothing given but examples, length, rate, form
+Written by \`npm run bench -- choose --data FOLDER\`, with the default model on ${cpu}, ${processors} processors. With nothing given but examples, length, rate, form
 and beginning of a prefix are chosen by trying ([0010](decisions/0010-choosing-by-trying.md)); the number of steps follows from that of the examples. Beside it a
 grid of eight points: four rates of a prefix trained directly and four of one made by a network of 512, P 10, started from "table to text", the same number
 of steps, the same held-out tenth and early stop. Loss per target token in nats on ${comparedMax} sentences of the development set that none has seen.

@@ -68,7 +68,8 @@ export async function openTrainingBench(
   }
 }
 
-function madeUpBatch(
+/** Tokens drawn at random. */
+export function madeUpBatch(
   { config }: Model,
   { batchSize, length, targets }: TrainingWorkload,
   random: Random,
