@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises'
 import { Random } from '../src/random/random.ts'
 import type { Model } from '../src/model/model.ts'
-import type { Runtime } from '../src/runtime/runtime.ts'
+import type { Feeds, Runtime } from '../src/runtime/runtime.ts'
 import { sizeOf } from '../src/tensor/tensor.ts'
 import { batchFeeds, lossWeight, parameterFeeds } from '../src/train/feeds.ts'
 import { parameterShapes, prefixShape, type Parameters } from '../src/train/parameters.ts'
@@ -43,7 +43,7 @@ export async function measureTogether(
     await work()
     return performance.now() - startMs
   }
-  const together = (): Promise<unknown> => Promise.all(feeds.map((own, i) => members[i]?.run(own)))
+  const together = (): Promise<unknown> => Promise.all(members.map((member, i) => member.run(feeds[i] as Feeds)))
   const apart = async (): Promise<void> => {
     for (const own of feeds) await alone.run(own)
   }
