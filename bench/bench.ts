@@ -11,6 +11,7 @@ import { measureChoice } from './choose.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
+import { compareRealBatches } from './real-batches.ts'
 import { writeReport, type Measured } from './report.ts'
 import { measureTogether } from './together.ts'
 import { measureService } from './service.ts'
@@ -99,6 +100,8 @@ interface Settings {
   readonly rounds: number
 }
 
+/** A pass over real records takes as long as many made-up steps. */
+const realRoundsMax = 3
 /** Trainings that are measured side by side. */
 const trainingsTogether = 4
 
@@ -123,7 +126,18 @@ async function measure(
   const decoding = []
   for (const each of new Set([1, rows]))
     decoding.push(await measureDecoding(runtime, model, { ...settings, rows: each }))
-  return { model: model.name, training, together, decoding }
+  const real = []
+  if (against === 'peft') {
+    const peft = {
+      folder,
+      python: values.python,
+      dtype: values['peft-dtype'],
+      threads,
+      rounds: Math.min(settings.rounds, realRoundsMax),
+    }
+    for (const precision of precisions) real.push(await compareRealBatches(runtime, model, precision, peft))
+  }
+  return { model: model.name, training, real, together, decoding }
 }
 
 async function measureTraining(

@@ -12,6 +12,8 @@ export interface PeftOptions {
   readonly dtype: string
   readonly threads: number
   readonly rounds: number
+  /** Real batches in place of the made-up one: a file for `--examples`, and how many batches are a pass. */
+  readonly real?: { readonly file: string; readonly theirSteps: number; readonly ourSteps: number }
 }
 
 /** Steps of each side in one round. */
@@ -19,13 +21,15 @@ const stepsPerRound = 2
 
 export async function comparePeft(
   bench: TrainingBench,
-  { folder, python, dtype, threads, rounds }: PeftOptions,
+  { folder, python, dtype, threads, rounds, real }: PeftOptions,
 ): Promise<Figures> {
+  const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--serve']
   const child = spawn(
     python,
-    ['bench/python/peft_train.py', '--model', folder, '--threads', String(threads), '--dtype', dtype, '--serve'],
+    ['bench/python/peft_train.py', ...flags, ...(real === undefined ? [] : ['--examples', real.file])],
     { stdio: ['pipe', 'pipe', 'inherit'] },
   )
+  const { theirSteps, ourSteps } = real ?? { theirSteps: stepsPerRound, ourSteps: stepsPerRound }
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const answer = async (): Promise<Record<string, unknown>> => {
     const { value, done } = await lines.next()
@@ -37,14 +41,15 @@ export async function comparePeft(
   const ratios: number[] = []
   const ready = await answer()
   for (let round = -1; round < rounds; round++) {
-    child.stdin.write(`run ${stepsPerRound}\n`)
+    child.stdin.write(`run ${theirSteps}\n`)
     const { stepsMs } = (await answer()) as { stepsMs: number[] }
     const mine: number[] = []
-    for (let i = 0; i < stepsPerRound; i++) mine.push(await bench.step())
+    for (let i = 0; i < ourSteps; i++) mine.push(await bench.step())
     if (round < 0) continue // Both warm up.
     theirs.push(...stepsMs)
     ours.push(...mine)
-    ratios.push(median(stepsMs) / median(mine))
+    // Real batches differ in length: there the whole pass counts.
+    ratios.push(real === undefined ? median(stepsMs) / median(mine) : sum(stepsMs) / sum(mine))
   }
   child.stdin.end('quit\n')
   return {
@@ -61,6 +66,8 @@ export async function comparePeft(
     ...versionsOf(ready),
   }
 }
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
 
 function versionsOf(ready: Readonly<Record<string, unknown>>): Figures {
   return Object.fromEntries(['torch', 'transformers', 'peft'].map((name) => [name, String(ready[name])]))

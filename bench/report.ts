@@ -6,6 +6,8 @@ export interface Measured {
   readonly model: string
   /** One for each precision. */
   readonly training: readonly Figures[]
+  /** The same on real records, where PEFT was at hand. */
+  readonly real: readonly Figures[]
   readonly together: Figures
   readonly decoding: readonly Figures[]
 }
@@ -34,6 +36,7 @@ function table(columns: Readonly<Record<string, string>>, rows: readonly Figures
 
 export async function writeReport({ machine, threads, models, service }: FullReport): Promise<string> {
   const training = models.flatMap(({ model, training }) => training.map((each) => ({ model, ...each })))
+  const real = models.flatMap(({ model, real }) => real.map((each) => ({ model, ...each })))
   const together = models.map(({ model, together }) => ({ model, ...together }))
   const decoding = models.flatMap(({ model, decoding }) => decoding.map((each) => ({ model, ...each })))
   const peft = training.find((row) => 'peft' in row) as Figures | undefined
@@ -54,6 +57,13 @@ One optimizer step (forward, backward, clipping, AdamW): 10 rows of 64 tokens, 3
 with PyTorch in float32, in turn with ours. The form is that of products with frozen weights: precision fast takes the fastest of the machine.
 
 ${table({ model: 'model', form: 'form', stepMsMedian: 'step, ms', stepsPerSecond: 'steps/s', peftMsMedian: 'PEFT step, ms', timesFasterMedian: 'times faster', timesFasterMin: 'worst round', timesFasterMax: 'best round', peakMemoryMiB: 'peak memory, MiB' }, training)}
+
+## Real records
+
+A pass over records of \`examples/e2e\` in batches of at most 10: ours of nearly equal length, with logits at target positions alone; PEFT's in random order,
+each padded to its longest row, with logits everywhere. Step times are medians over batches; the ratio is that of whole passes, in turn.
+
+${table({ model: 'model', form: 'form', examples: 'examples', stepMsMedian: 'step, ms', peftMsMedian: 'PEFT step, ms', timesFasterMedian: 'times faster', timesFasterMin: 'worst round', timesFasterMax: 'best round' }, real)}
 
 ## Trainings together
 

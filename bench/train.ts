@@ -33,6 +33,8 @@ export async function openTrainingBench(
   model: Model,
   workload: TrainingWorkload,
   precision = 'float32',
+  /** Real batches, taken in turn; without them there is a made-up one. */
+  real: readonly (readonly EncodedExample[])[] = [],
 ): Promise<TrainingBench> {
   const random = new Random(1)
   const shape = prefixShape(model.config, workload.prefixLength, 0)
@@ -47,8 +49,8 @@ export async function openTrainingBench(
   const graph = trainingGraph(model, shape)
   const form = await runtime.fastForm(graph, model.weights, precision === 'fast' ? undefined : precision)
   const program = await runtime.compile(graph, model.weights, form)
-  const batch = madeUpBatch(model, workload, random)
-  const feeds = batchFeeds(batch, shape, lossWeight(batch, 'mean'))
+  const batches = real.length > 0 ? real : [madeUpBatch(model, workload, random)]
+  const feeds = batches.map((batch) => batchFeeds(batch, shape, lossWeight(batch, 'mean')))
   let steps = 0
   return {
     form,
@@ -57,7 +59,7 @@ export async function openTrainingBench(
       const tensors = Object.fromEntries(
         [...parameters].map(([name, data]) => [name, float32(data, shapes.get(name) as readonly number[])]),
       )
-      const outputs = await program.run({ ...feeds, ...tensors })
+      const outputs = await program.run({ ...feeds[steps % feeds.length], ...tensors })
       const gradients = new Map(
         [...parameters.keys()].map((name) => [name, outputs[gradientOf(name)]?.data as Float32Array]),
       )
