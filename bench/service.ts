@@ -30,7 +30,15 @@ export async function measureService(model: string, threads: number): Promise<Se
   try {
     const lines = (await readFile('examples/e2e/train.jsonl', 'utf8')).trim().split('\n')
     const examples = lines.map((line) => JSON.parse(line) as object)
-    const { jobId } = await post<{ jobId: string }>(`${address}/prefixes`, { examples, training: { steps: 100_000 } })
+    // Everything given: nothing is to be chosen first.
+    const training = {
+      steps: 100_000,
+      prefixLength: 10,
+      learningRate: 2e-3,
+      reparametrization: 512,
+      initialization: 'random',
+    }
+    const { jobId } = await post<{ jobId: string }>(`${address}/prefixes`, { examples, training })
     const before = await untilStep(address, jobId, 5)
     const generating = timeGenerations(address)
     const healthMs: number[] = []

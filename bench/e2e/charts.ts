@@ -109,7 +109,7 @@ function lineAxes({ name, values }: LineAxis, panels: Figure['panels']): Axes {
     xAxis: panels.map((_, gridIndex) => ({
       gridIndex,
       type: 'log' as const,
-      min: Math.min(...values) / 1.6,
+      min: Math.min(...values) / 1.9,
       max: Math.max(...values) * 1.5,
       name,
       nameLocation: 'middle' as const,
@@ -120,7 +120,10 @@ function lineAxes({ name, values }: LineAxis, panels: Figure['panels']): Axes {
       axisLine: { lineStyle: { color: ink } },
       splitLine: { show: false },
     })),
-    yAxis: panels.map((each, gridIndex) => ({ gridIndex, ...valueAxis(each) })),
+    yAxis: panels.map((each, gridIndex) => ({
+      gridIndex,
+      ...valueAxis(each, each.mark === undefined ? undefined : 0),
+    })),
   }
 }
 
@@ -196,8 +199,14 @@ function seriesOf({ measure, values, mark }: Panel, index: number, x: Figure['x'
     symbol: 'circle',
     symbolSize: 8,
     lineStyle: { width: 2.5, color: measure.color },
-    label: { ...common.label, position: 'top' },
+    label: { ...common.label, position: 'top', offset: [isFalling(values) ? 14 : -10, 0] },
   }
+}
+
+/** The labels of a falling line stand to the right of their points, where the line is not. */
+function isFalling(values: readonly (number | null)[]): boolean {
+  const known = values.filter((value) => value !== null)
+  return (known.at(-1) ?? 0) < (known[0] ?? 0)
 }
 
 function markOf({ label: text, value }: Mark, { digits }: Measure): object {

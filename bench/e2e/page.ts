@@ -3,8 +3,8 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { drawFigure } from './charts.ts'
 import { figuresOf } from './figures.ts'
-import { ablationExamples, basePlan, smallPlans } from './plans.ts'
-import { pointsOf, type Points } from './points.ts'
+import { ablationExamples, basePlan, embeddingRate, smallPlans } from './plans.ts'
+import { pointsOf, type Point, type Points } from './points.ts'
 import { readResults, type Result } from './results.ts'
 import { pointTable, textTable, wholeTable } from './tables.ts'
 
@@ -29,7 +29,9 @@ export async function renderPage(): Promise<Readonly<Record<string, string>>> {
   const points = pointsOf(results)
   const bare = results.find(({ id }) => id === 'bare')
   const figures = Object.entries(figuresOf(points, bare?.sample?.['bleu'] ?? null))
-  const drawn = figures.map(([name, figure]) => [`${folder}/${name}.svg`, drawFigure(figure)])
+  const drawn = figures
+    .filter(([, { panels }]) => panels[0].values.length > 1)
+    .map(([name, figure]) => [`${folder}/${name}.svg`, drawFigure(figure)])
   const notes = await readFile(notesFile, 'utf8')
   return { [page]: pageOf(results, points, notes.trim()), ...Object.fromEntries(drawn) }
 }
@@ -48,33 +50,31 @@ ${wholeSection(results)}
 
 ## How many examples
 
-![BLEU and test loss by number of examples](e2e/curve.svg)
-
-${pointTable(points.curve, 'examples')}
+${measured('curve', points.curve, 'examples')}
 
 ## How long a prefix
 
-![BLEU and test loss by prefix length](e2e/length.svg)
-
-${pointTable(points.length, 'virtual tokens')}
+${measured('length', points.length, 'virtual tokens')}
 
 ## Prefix, infix, embeddings
 
-![BLEU and test loss of prefix, infix and embeddings alone](e2e/variants.svg)
-
-${pointTable(points.variants, 'what is trained, and its length')}
+${measured('variants', points.variants, 'what is trained, and its length')}
 
 The engine serves no infix; its texts come from the same engine, with prompt and infix together as a prefix of each record
 (\`bench/e2e/infix.ts\`).
 
 ## What it starts from
 
-![BLEU and test loss by initialisation](e2e/starts.svg)
-
-${pointTable(points.starts, 'initialisation')}
+${measured('starts', points.starts, 'initialisation')}
 
 ${methodSection(results)}
 `
+}
+
+/** Figure and table; one point alone is nothing to compare. */
+function measured(name: string, points: readonly Point[], column: string): string {
+  if (points.length < 2) return 'Not run yet.'
+  return `![BLEU and test loss by ${column}](e2e/${name}.svg)\n\n${pointTable(points, column)}`
 }
 
 function wholeSection(results: readonly Result[]): string {
@@ -102,8 +102,8 @@ function methodSection(results: readonly Result[]): string {
   return `## What was run
 
 - Every training: a prefix of 10 unless said otherwise, network of ${reparametrization}, AdamW, rate ${learningRate} falling in a line to 0, gradients clipped to
-  norm 1, loss summed over the tokens of an example, batches of ${batchSize}, start from “table to text”, seed ${seed}. Input embeddings have no network and a rate of
-  their own, the best of five in a look of 45 steps. Nothing was tuned for each length or start: they are compared at equal rates and steps.
+  norm 1, loss summed over the tokens of an example, batches of ${batchSize}, start from “table to text”, seed ${seed}. Input embeddings have no network and a rate
+  of their own, ${embeddingRate}, the best of five in a look of 45 steps. Nothing was tuned for each length or start: they are compared at equal rates and steps.
 - All of the data: one pass in batches of 20. The curve: nested samples; 100 steps up to 100 examples, doubled with each fivefold of
   examples. Ablations: ${ablationExamples} examples, ${steps} steps.
 - The prefix is that of the step with the least loss on development examples, 30 % of the number trained on and at most 64, measured 12 times;

@@ -18,7 +18,7 @@ const rate = 2e-3
  * Input embeddings have no network between them and the optimizer, so they have a rate of their own: of 0.003, 0.01, 0.03, 0.1 and
  * 0.3 the one with the least held-out loss after 45 steps on the ablations' examples.
  */
-const embeddingRate = 0.1
+export const embeddingRate = 0.1
 
 /** Chosen already, so that another choice of defaults changes nothing here. */
 const common: TrainingOptions = {

@@ -5,8 +5,15 @@ import type { Feeds, Program, Runtime } from '../runtime/runtime.ts'
 import { float32, int32, type Tensor } from '../tensor/tensor.ts'
 import { scopeOf, sharedTrainingGraph, type GraphMember } from './graphs.ts'
 
-/** Programs kept, each for the trainings that happened to be there together; the least recently used goes first. */
-const programsMax = 6
+/**
+ * Positions of one step; trainings beyond that take steps of their own. Few rows leave a processor waiting for weights and gain
+ * from company; with more of them activations leave its caches, and company costs (measured: docs/decisions/0008).
+ */
+const stepPositionsMax = 640
+/** Of the activations that kept programs hold on to; the least recently used goes first. */
+const keptBytesMax = 3 * 2 ** 30
+/** What a position's forward and backward pass keep for each layer, in vectors of the model's width: measured for GPT-2 124M, its head's share included. */
+const vectorsPerLayer = 45
 /** Those that are ready wait for the others so long: they may be measuring, or writing a checkpoint. */
 const waitMsMax = 100
 
@@ -31,8 +38,17 @@ export interface StepMember {
   leave(): void
 }
 
+interface Kept {
+  readonly program: Program
+  /** The most that a step of it came to. */
+  bytes: number
+}
+
 interface Request {
   readonly kind: StepKind
+  readonly positions: number
+  /** Of the activations, as estimated. */
+  readonly bytes: number
   /** Kinds that are equal give programs that can be exchanged. */
   readonly key: string
   readonly feeds: Feeds
@@ -47,7 +63,8 @@ interface Request {
 export class SharedSteps {
   readonly #runtime: Runtime
   readonly #model: Model
-  readonly #programs = new Map<string, Program>()
+  /** Least recently used first: a Map keeps the order in which keys were set. */
+  readonly #programs = new Map<string, Kept>()
   readonly #pending: Request[] = []
   #members = 0
   #timer: NodeJS.Timeout | null = null
@@ -71,7 +88,8 @@ export class SharedSteps {
       run: (feeds) =>
         new Promise((resolve, reject) => {
           assert.ok(here, 'a training that left takes no more steps')
-          this.#pending.push({ kind, key, feeds, resolve, reject })
+          const positions = feeds['tokens']?.data.length ?? 0
+          this.#pending.push({ kind, key, feeds, positions, bytes: this.#bytesOf(positions), resolve, reject })
           this.#wake()
         }),
       leave: () => {
@@ -100,7 +118,8 @@ export class SharedSteps {
     for (const sort of new Set(requests.map(sortOf))) {
       const together = requests.filter((request) => sortOf(request) === sort)
       // Members of a kind can stand for each other: in order, fewer programs are needed.
-      await this.#runTogether(together.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0)))
+      const inOrder = together.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+      for (const fitting of packed(inOrder)) await this.#runTogether(fitting)
     }
     this.#running = false
     this.#wake()
@@ -121,11 +140,19 @@ export class SharedSteps {
 
   async #programFor(requests: readonly Request[]): Promise<Program> {
     const key = requests.map((request) => request.key).join()
-    const program = this.#programs.get(key) ?? (await this.#compile(requests))
+    const bytes = sumOfBytes(requests)
+    const kept = this.#programs.get(key)
     this.#programs.delete(key)
-    this.#programs.set(key, program)
-    await this.#forget(programsMax)
+    // Room is made before a new program takes it.
+    await this.#forget(Math.max(0, keptBytesMax - bytes))
+    const program = kept?.program ?? (await this.#compile(requests))
+    this.#programs.set(key, { program, bytes: Math.max(bytes, kept?.bytes ?? 0) })
     return program
+  }
+
+  #bytesOf(positions: number): number {
+    const { layers, width } = this.#model.config
+    return positions * layers * vectorsPerLayer * width * 4
   }
 
   #compile(requests: readonly Request[]): Promise<Program> {
@@ -134,13 +161,31 @@ export class SharedSteps {
     return this.#runtime.compile(sharedTrainingGraph(this.#model, members, smoothing), this.#model.weights, form)
   }
 
-  async #forget(keptMax: number): Promise<void> {
-    for (const [key, program] of this.#programs) {
-      if (this.#programs.size <= keptMax) return
+  async #forget(bytesMax: number): Promise<void> {
+    for (const [key, { program }] of this.#programs) {
+      if (sumOfBytes([...this.#programs.values()]) <= bytesMax) return
       this.#programs.delete(key)
       await program.dispose()
     }
   }
+}
+
+const sumOfBytes = (parts: readonly { readonly bytes: number }[]): number =>
+  parts.reduce((sum, { bytes }) => sum + bytes, 0)
+
+/** Requests in their order, in as many steps as they need. */
+function packed(requests: readonly Request[]): Request[][] {
+  const steps: Request[][] = []
+  let positions = 0
+  for (const request of requests) {
+    positions += request.positions
+    if (steps.length > 0 && positions <= stepPositionsMax) steps.at(-1)?.push(request)
+    else {
+      steps.push([request])
+      positions = request.positions
+    }
+  }
+  return steps
 }
 
 const ownInputs = new Set(['rows', 'labels', 'lossWeights'])

@@ -81,6 +81,20 @@ test(`trainings that join and leave at any step disturb no other (seed ${seed})`
   assert.deepEqual(await ended, await alone({ seed: 9, steps: 30 }))
 })
 
+test('trainings of many rows take steps of their own', async () => {
+  const compiled: number[] = []
+  const steps = new SharedSteps(countingRuntime(compiled), parts.model)
+  const data = tinyData(160)
+  const openLarge = (shared: SharedSteps, seed: number) =>
+    openTraining({ ...parts, steps: shared }, data, { ...tinyOptions, batchSize: 80, steps: 3, seed }, null)
+  const runs = await Promise.all([1, 2].map((each) => openLarge(steps, each)))
+  const ends = await Promise.all(runs.map(ending))
+  assert.deepEqual([...new Set(compiled)], [1])
+  for (const [i, end] of ends.entries()) {
+    assert.deepEqual(end, await ending(await openLarge(new SharedSteps(parts.runtime, parts.model), i + 1)))
+  }
+})
+
 test('a training that is not ready is waited for only so long', async () => {
   const steps = new SharedSteps(parts.runtime, parts.model)
   const idle = await open(steps, { seed: 1 })
