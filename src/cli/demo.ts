@@ -65,10 +65,13 @@ async function start(folder: string | null): Promise<Service> {
   }
 }
 
+/** A visitor waits: rate and form are chosen, the rest is given. */
+const training = { prefixLength: 10, initialization: 'text:table to text', epochs: 12 }
+
 async function train(client: ServiceClient): Promise<string> {
   const examples = await readLines<object>(path.join(exampleFolder, 'train.jsonl'))
   say(`Training a prefix on ${examples.length} records (POST /prefixes) …`)
-  const { id, jobId } = await client.train({ name: 'e2e', examples, validation: 0.1 })
+  const { id, jobId } = await client.train({ name: 'e2e', examples, validation: 0.1, training })
   const startMs = performance.now()
   const events = client.follow(jobId)
   while ((await events.next()).done !== true) showProgress(await client.job(jobId))
