@@ -60,15 +60,16 @@ export async function measureChoice(
     tokenizer: await openTokenizer(model),
   }
   const rows = await readRows()
+  await writeFile(pageFile, pageOf(rows))
   for (const examples of sizes) {
     for (const seed of seeds) {
       if (rows.some((row) => row.examples === examples && row.seed === seed)) continue
       rows.push(await measureRow(parts, sampleOf(train, examples, seed), compared, seed, say))
       await mkdir(path.dirname(resultsFile), { recursive: true })
       await writeFile(resultsFile, `${JSON.stringify(rows, null, 1)}\n`)
+      await writeFile(pageFile, pageOf(rows))
     }
   }
-  await writeFile(pageFile, pageOf(rows))
   return pageFile
 }
 
