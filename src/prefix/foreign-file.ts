@@ -8,7 +8,8 @@ import {
   type StoredTensor,
   toFloat32,
 } from '../tensor/safetensors.ts'
-import { artifactHeaderBytesMax } from './artifact.ts'
+import { artifactHeaderBytesMax, type PlayingModel } from './artifact.ts'
+import type { PrefixHeader } from './prefix.ts'
 
 const floatDTypes: readonly FloatDType[] = ['F64', 'F32', 'F16', 'BF16']
 const namesShownMax = 8
@@ -59,4 +60,25 @@ export function listNames(names: Iterable<string>): string {
 /** Today's pickles are zip files; the first ones begin with the opcode of their protocol. */
 function isPickle(bytes: Uint8Array): boolean {
   return (bytes[0] === 0x50 && bytes[1] === 0x4b) || (bytes[0] === 0x80 && (bytes[1] as number) <= 5)
+}
+
+/** Of a prefix of GPT-2 from elsewhere: those files name no model, so it is that of the service; text positions start at P. */
+export function foreignHeader(
+  prefixLength: number,
+  template: string,
+  { layers, heads, headDim, sha256, tokenizerSha256 }: PlayingModel,
+  training: PrefixHeader['training'],
+): PrefixHeader {
+  return {
+    attachment: 'decoder_self',
+    textPositionStart: prefixLength,
+    prefixLength,
+    layers,
+    heads,
+    headDim,
+    modelSha256: sha256,
+    tokenizerSha256,
+    template,
+    training,
+  }
 }

@@ -4,7 +4,7 @@ import { ServiceError } from '../errors/errors.ts'
 import type { Safetensors, StoredTensor } from '../tensor/safetensors.ts'
 import { checkPrefixFits, type PlayingModel, prefixLengthMax } from './artifact.ts'
 import { columnCount, fromColumns } from './columns.ts'
-import { floatsOf, invalidFile, listNames, openForeignFile } from './foreign-file.ts'
+import { foreignHeader, floatsOf, invalidFile, listNames, openForeignFile } from './foreign-file.ts'
 import { foldToken, type PaperNetwork } from './paper-network.ts'
 import type { Prefix, PrefixHeader } from './prefix.ts'
 import { defaultTemplate } from './template.ts'
@@ -43,19 +43,7 @@ export async function readPaper(
   const { tensors } = openForeignFile(part, bytes)
   checkNames(tensors)
   const { prefixLength, hidden } = checkShapes(tensors, model)
-  const { layers, heads, headDim } = model
-  const header: PrefixHeader = {
-    attachment: 'decoder_self',
-    textPositionStart: prefixLength,
-    prefixLength,
-    layers,
-    heads,
-    headDim,
-    modelSha256: model.sha256,
-    tokenizerSha256: model.tokenizerSha256,
-    template,
-    training: { importedFrom: 'paper', reparametrization: hidden },
-  }
+  const header = foreignHeader(prefixLength, template, model, { importedFrom: 'paper', reparametrization: hidden })
   checkPrefixFits(header, model)
   return { header, ...fromColumns(await foldAll(readNetwork(tensors), header), header) }
 }

@@ -3,9 +3,9 @@ import { ServiceError } from '../errors/errors.ts'
 import { writeSafetensors } from '../tensor/safetensors.ts'
 import { checkPrefixFits, type PlayingModel, prefixLengthMax } from './artifact.ts'
 import { columnCount, fromColumns, toColumns } from './columns.ts'
-import { floatsOf, invalidFile, listNames, openForeignFile } from './foreign-file.ts'
+import { foreignHeader, floatsOf, invalidFile, listNames, openForeignFile } from './foreign-file.ts'
 import { parsePeftConfig, type PeftConfig, peftTask, peftType } from './peft-config.ts'
-import type { Prefix, PrefixHeader } from './prefix.ts'
+import type { Prefix } from './prefix.ts'
 import { inputMark } from './template.ts'
 
 /** PEFT keeps no template: its users write whole prompts. */
@@ -37,23 +37,11 @@ export function readPeft(files: PeftFiles, model: PlayingModel, template: string
     throw invalidFile('adapter_model', `has ${listNames(tensors.keys())}, it must have ${tensorName} alone`)
   }
   const prefixLength = checkShape(tensor.shape, config, model)
-  const { layers, heads, headDim } = model
-  const header: PrefixHeader = {
-    attachment: 'decoder_self',
-    textPositionStart: prefixLength,
-    prefixLength,
-    layers,
-    heads,
-    headDim,
-    modelSha256: model.sha256,
-    tokenizerSha256: model.tokenizerSha256,
-    template,
-    training: {
-      importedFrom: 'peft',
-      baseModelNameOrPath: config.baseModel,
-      peftVersion: config.peftVersion,
-    },
-  }
+  const header = foreignHeader(prefixLength, template, model, {
+    importedFrom: 'peft',
+    baseModelNameOrPath: config.baseModel,
+    peftVersion: config.peftVersion,
+  })
   checkPrefixFits(header, model)
   return { header, ...fromColumns(floatsOf('adapter_model', tensorName, tensor), header) }
 }
