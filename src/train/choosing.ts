@@ -26,6 +26,8 @@ interface Candidate {
   /** Of the last steps. */
   readonly losses: number[]
   latest: TrainingProgress | null
+  /** At the last look; infinite where it went wrong. */
+  loss: number
   /** Where it went wrong. */
   error: Error | null
 }
@@ -111,7 +113,7 @@ export class ChoosingRun implements TrainingRun {
       return
     }
     const ranked = await this.#ranked(tried)
-    const winner = this.#winnerOf(ranked, variants, tried)
+    const winner = winnerOf(ranked, variants)
     await this.#close([winner])
     this.#pool = []
     winner.run.choice = { chosen: winner.options, tried }
@@ -121,7 +123,7 @@ export class ChoosingRun implements TrainingRun {
   async #open(options: readonly ChosenOptions[]): Promise<void> {
     for (const each of options) {
       const run = await openTrainer(this.#parts, this.#data, { ...this.#plan, ...each }, null)
-      this.#pool.push({ options: each, run, losses: [], latest: null, error: null })
+      this.#pool.push({ options: each, run, losses: [], latest: null, loss: Infinity, error: null })
     }
   }
 
@@ -145,32 +147,28 @@ export class ChoosingRun implements TrainingRun {
 
   /** The best first. Throws the error of a candidate when all went wrong. */
   async #ranked(tried: Choice['tried'][number][]): Promise<Candidate[]> {
-    const scored: { readonly candidate: Candidate; readonly loss: number }[] = []
     for (const candidate of this.#pool) {
-      const loss = candidate.error === null ? await this.#lossOf(candidate) : Number.NaN
-      tried.push({ ...candidate.options, steps: candidate.run.step, loss: Number.isFinite(loss) ? loss : null })
-      if (Number.isFinite(loss)) scored.push({ candidate, loss })
+      const loss = candidate.error === null ? await this.#measure(candidate) : Infinity
+      const isNumber = Number.isFinite(loss)
+      candidate.loss = isNumber ? loss : Infinity
+      tried.push({ ...candidate.options, steps: candidate.run.step, loss: isNumber ? loss : null })
     }
-    if (scored.length === 0) throw this.#pool[0]?.error ?? new Error('no candidate has a loss')
-    return scored.sort((a, b) => a.loss - b.loss).map(({ candidate }) => candidate)
+    const sound = this.#pool.filter(({ loss }) => loss < Infinity)
+    if (sound.length === 0) throw this.#pool[0]?.error ?? new Error('no candidate has a loss')
+    return sound.sort((a, b) => a.loss - b.loss)
   }
 
-  #lossOf({ run, losses }: Candidate): number | Promise<number> {
+  #measure({ run, losses }: Candidate): number | Promise<number> {
     if (this.#data.heldOut.length > 0) return run.measure(looksMax)
     return losses.reduce((sum, loss) => sum + loss, 0) / losses.length
   }
+}
 
-  #winnerOf(
-    ranked: readonly Candidate[],
-    variants: readonly ChosenOptions[],
-    tried: readonly Choice['tried'][number][],
-  ): Candidate {
-    const lossOf = ({ options }: Candidate): number =>
-      tried.findLast((each) => sameOptions(each, options))?.loss ?? Infinity
-    const [first] = ranked as [Candidate]
-    const base = ranked.find(({ options }) => !variants.includes(options)) ?? first
-    return lossOf(first) < lossOf(base) * (1 - margin) ? first : base
-  }
+/** The best, or the best that is no variant where the difference is no more than noise. */
+function winnerOf(ranked: readonly Candidate[], variants: readonly ChosenOptions[]): Candidate {
+  const [first] = ranked as [Candidate]
+  const base = ranked.find(({ options }) => !variants.includes(options)) ?? first
+  return first.loss < base.loss * (1 - margin) ? first : base
 }
 
 /** False once it has no step left to take. A training that diverges is out, whatever else happens is told. */
@@ -186,12 +184,6 @@ async function takeStep(candidate: Candidate, walk: AsyncGenerator<TrainingProgr
     candidate.error = error
   }
   return true
-}
-
-function sameOptions(a: ChosenOptions, b: ChosenOptions): boolean {
-  return (['prefixLength', 'learningRate', 'reparametrization', 'initialization'] as const).every(
-    (name) => a[name] === b[name],
-  )
 }
 
 /** Reports while candidates are tried: no step of the training counts yet. */
