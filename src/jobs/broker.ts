@@ -37,6 +37,8 @@ const postgresConnectionsMax = 12
 const reconnectMsMax = 2_000
 /** To the first answer of the server at start. */
 const reachMsMax = 15_000
+/** To a part's goodbye: a client that was between two attempts to reach its server may never hear an answer to it. */
+const closeMsMax = 2_000
 
 /** What a job carries in the queue: the work, and whether somebody asked to end it. */
 export type QueuedData = JobData & Cancellable
@@ -138,7 +140,8 @@ export async function openBroker(url: string, options: BrokerOptions = {}): Prom
   const producer = keep(new QueueEventsProducer(name, impatient, factory))
   const close = async (): Promise<void> => {
     server.retire()
-    for (const part of opened.reverse()) await part.close().catch(onError)
+    const whose = `the queue at ${withoutPassword(url)}`
+    for (const part of opened.reverse()) await inTime(part.close(), closeMsMax, whose).catch(onError)
     await server.close()
   }
   try {
