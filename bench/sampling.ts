@@ -15,6 +15,8 @@ const rowsMax = 32
 /** Tokens behind which the row stands. */
 const historyLength = 256
 const warmUps = 200
+/** Tokens of a row that are likely at all. */
+const standOut = 200
 
 const sample: Decoding = { ...greedy, strategy: 'sample' }
 const asked: readonly (readonly [string, Decoding, { readonly minNewTokens?: number; readonly top?: number }])[] = [
@@ -42,7 +44,7 @@ export function measureSampling(
   rounds: number,
 ): Record<string, number> {
   const random = new Random(1)
-  const rows = Array.from({ length: rowsMax }, () => logitRow(random))
+  const rows = Array.from({ length: rowsMax }, () => peakedRow(random))
   const prompt = Array.from({ length: historyLength / 2 }, () => random.below(benchVocabulary))
   const output = Array.from({ length: historyLength / 2 }, () => random.below(benchVocabulary))
   const sampler = new Sampler(benchVocabulary)
@@ -54,6 +56,12 @@ export function measureSampling(
       const row = rows[round % rowsMax] as Float32Array
       const token = sampler.sample({ prompt, output, decoding, rules, random }, row)
       if (top !== undefined) sampler.score(row, token, top)
+    })
+  }
+  const flat = rows.map(() => flatRow(random))
+  for (const [name, decoding] of asked.filter(([each]) => /top-p|typical/.test(each))) {
+    figures[`${name}, flat`] = time(rounds, (round) => {
+      sampler.sample({ prompt, output, decoding, rules: null, random }, flat[round % rowsMax] as Float32Array)
     })
   }
   const target = new Float32Array(benchVocabulary)
@@ -84,12 +92,16 @@ function time(rounds: number, call: (round: number) => void): number {
   return median(times)
 }
 
-/** As GPT-2 answers them: a broad hill far below zero and a few hundred tokens that stand out. */
-function logitRow(random: Random): Float32Array {
-  return Float32Array.from({ length: benchVocabulary }, () => {
-    const out = random.next() < 0.01 ? 4 * random.next() : 0
-    return -40 + 2.2 * random.normal() + out
-  })
+/** Much as GPT-2 answers them: a hill far below zero, and tokens that stand out, of which few have nearly all the probability. */
+function peakedRow(random: Random): Float32Array {
+  const row = Float32Array.from({ length: benchVocabulary }, () => -40 + 1.5 * random.normal())
+  for (let i = 0; i < standOut; i++) row[random.below(benchVocabulary)] = -32 + 8 * random.next() ** 3
+  return row
+}
+
+/** A wide hill alone: thousands of tokens share the probability, which is the hardest for filters. */
+function flatRow(random: Random): Float32Array {
+  return Float32Array.from({ length: benchVocabulary }, () => -40 + 2.2 * random.normal())
 }
 
 function sequences(count: number): number[][] {

@@ -2,12 +2,14 @@
 import assert from 'node:assert/strict'
 import { exponentMax, expOfMinus, largestOf, weightOf } from './softmax.ts'
 
-/** Of exponents, within which a set is looked for; the next where the one before was too small. */
-const searchWidths = [4, 8, 16, exponentMax]
+/** Of exponents, within which the typical set is looked for; the next where the one before was too small. */
+const typicalWidths = [4, 8, 16, exponentMax]
 /** Parts of such a width whose weights are summed. */
 const bucketsMax = 1024
 /** Tokens whose weights are summed together: the one drawn is then looked for in one block. */
 const blockLength = 256
+/** Tokens of which the largest is looked for together, where few are to be kept. */
+const topBlockLength = 32
 
 /**
  * Starts as a whole row of logits, which stays as it is. All filters keep the tokens in their order, and at least one.
@@ -59,7 +61,17 @@ export class Candidates {
   keepTopK(k: number): void {
     if (k >= this.#count) return
     const heap = this.#heap.subarray(0, k)
-    this.#keepFrom(nthLargest(this.#logits, this.#count, heap))
+    // The k-th largest of the largest of so many blocks is no more than the k-th of all: what lies below goes first.
+    const blocks = Math.ceil(this.#count / topBlockLength)
+    if (k < blocks) {
+      const tops = this.#depths.subarray(0, blocks)
+      for (let block = 0; block < blocks; block++) {
+        const start = block * topBlockLength
+        tops[block] = largestOf(this.#logits, start, Math.min(start + topBlockLength, this.#count))
+      }
+      this.#keepFrom(nthLargest(tops, blocks, heap))
+    }
+    if (k < this.#count) this.#keepFrom(nthLargest(this.#logits, this.#count, heap))
   }
 
   /**
@@ -68,7 +80,10 @@ export class Candidates {
    */
   keepTopP(p: number): void {
     if (p >= 1) return
-    this.#keepNearest(0, p * weightOf(this.#logits, this.#largest, this.#scale, 0, this.#count), false)
+    const sum = weightOf(this.#logits, this.#largest, this.#scale, 0, this.#count)
+    // Weights below sum · (1 - p) / count sum to less than what may be left out: the set lies above.
+    const width = Math.min(Math.max(Math.log(this.#count / (sum * (1 - p))), 1), exponentMax)
+    this.#keepNearest(0, p * sum, false, [0.5 * width, 0.75 * width, width, exponentMax])
   }
 
   /** Keeps tokens at least `p` times as probable as the most probable one (Nguyen et al. 2024). 0: all. */
@@ -82,10 +97,13 @@ export class Candidates {
    */
   keepTypical(mass: number): void {
     if (mass >= 1) return
-    const [logits, largest, scale] = [this.#logits, this.#largest, this.#scale]
+    const logits = this.#logits
+    const largest = this.#largest
+    const scale = this.#scale
     let sum = 0
     let moment = 0
-    for (let i = 0; i < this.#count; i++) {
+    const count = this.#count
+    for (let i = 0; i < count; i++) {
       const exponent = (largest - (logits[i] as number)) * scale
       const weight = expOfMinus(exponent)
       if (weight === 0) continue
@@ -93,12 +111,15 @@ export class Candidates {
       moment += weight * exponent
     }
     // |-log p - H| = |exponent - Σ p · exponent|, as the logarithm of the sum stands in both.
-    this.#keepNearest(moment / sum, mass * sum, true)
+    this.#keepNearest(moment / sum, mass * sum, true, typicalWidths)
   }
 
   /** The token at which the cumulative probability passes `uniform`, a number in [0, 1). */
   draw(uniform: number): number {
-    const [logits, count, largest, scale] = [this.#logits, this.#count, this.#largest, this.#scale]
+    const logits = this.#logits
+    const count = this.#count
+    const largest = this.#largest
+    const scale = this.#scale
     let sum = 0
     let last = 0 // Of the blocks that have any weight; the answer lies there if rounding leaves a rest.
     for (let block = 0; block * blockLength < count; block++) {
@@ -131,11 +152,14 @@ export class Candidates {
 
   /**
    * Keeps those whose exponent lies nearest to `middle`, of equals the lower token first, until their weights sum to `target`;
-   * with `ties` all that are as near as the last.
+   * with `ties` all that are as near as the last. Looked for within the first of `widths` that has them.
    */
-  #keepNearest(middle: number, target: number, ties: boolean): void {
-    const [places, depths, before, from] = [this.#places, this.#depths, this.#tokens, this.#logits]
-    for (const width of searchWidths) {
+  #keepNearest(middle: number, target: number, ties: boolean, widths: readonly number[]): void {
+    const places = this.#places
+    const depths = this.#depths
+    const before = this.#tokens
+    const from = this.#logits
+    for (const width of widths) {
       const found = this.#collect(this.#largest - (middle + width) / this.#scale)
       const last = this.#reach(found, middle, width, target)
       if (last === null) continue
@@ -159,13 +183,18 @@ export class Candidates {
 
   /** Notes the places of all candidates with at least this logit, in their order, and their exponents; answers how many. */
   #collect(floor: number): number {
-    const [logits, count, places, depths] = [this.#logits, this.#count, this.#places, this.#depths]
+    const logits = this.#logits
+    const count = this.#count
+    const places = this.#places
+    const depths = this.#depths
+    const largest = this.#largest
+    const scale = this.#scale
     let found = 0
     for (let i = 0; i < count; i++) {
       const logit = logits[i] as number
       if (!(logit >= floor)) continue
       places[found] = i
-      depths[found++] = (this.#largest - logit) * this.#scale
+      depths[found++] = (largest - logit) * scale
     }
     return found
   }
@@ -175,7 +204,8 @@ export class Candidates {
    * within `width`. Only one bucket of them is sorted, the one where the sum gets there.
    */
   #reach(found: number, middle: number, width: number, target: number): number | null {
-    const [depths, buckets] = [this.#depths, this.#buckets]
+    const depths = this.#depths
+    const buckets = this.#buckets
     const masses = this.#masses.fill(0)
     const perUnit = bucketsMax / width
     for (let i = 0; i < found; i++) {
@@ -200,13 +230,17 @@ export class Candidates {
   }
 
   #keepFrom(floor: number): void {
-    const [before, from] = [this.#tokens, this.#logits]
+    const before = this.#tokens
+    const from = this.#logits
+    const count = this.#count
+    const tokens = this.#ownTokens
+    const logits = this.#ownLogits
     let kept = 0
-    for (let i = 0; i < this.#count; i++) {
+    for (let i = 0; i < count; i++) {
       const logit = from[i] as number
       if (!(logit >= floor)) continue
-      this.#ownTokens[kept] = before === null ? i : (before[i] as number)
-      this.#ownLogits[kept++] = logit
+      tokens[kept] = before === null ? i : (before[i] as number)
+      logits[kept++] = logit
     }
     this.#own(kept)
   }
@@ -215,20 +249,23 @@ export class Candidates {
     this.#tokens = this.#ownTokens
     this.#logits = this.#ownLogits
     this.#count = kept
-    this.#largest = largestOf(this.#logits, kept)
+    this.#largest = largestOf(this.#logits, 0, kept)
   }
 }
 
 /** The n-th largest of the first `count` values, where `heap` has room for n: the smallest of them is kept on top. */
-function nthLargest(values: Float32Array, count: number, heap: Float32Array): number {
+function nthLargest(values: Float32Array | Float64Array, count: number, heap: Float32Array): number {
   heap.set(values.subarray(0, heap.length))
   for (let i = (heap.length >> 1) - 1; i >= 0; i--) siftDown(heap, i)
+  // Rounded, which changes nothing, to be a number to the compiler: what is read from an array might be missing.
+  let floor = Math.fround(heap[0] as number)
   for (let i = heap.length; i < count; i++) {
-    if ((values[i] as number) <= (heap[0] as number)) continue
+    if ((values[i] as number) <= floor) continue
     heap[0] = values[i] as number
     siftDown(heap, 0)
+    floor = Math.fround(heap[0])
   }
-  return heap[0] as number
+  return floor
 }
 
 function siftDown(heap: Float32Array, from: number): void {
