@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util'
 import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
+import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { measureChoice } from './choose.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
@@ -14,15 +15,17 @@ import { comparePeft } from './peft.ts'
 import { compareRealBatches } from './real-batches.ts'
 import { writeReport, type Measured } from './report.ts'
 import { measureTogether } from './together.ts'
+import { benchVocabulary, measureSampling } from './sampling.ts'
 import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 
-const usage = `npm run bench -- [service | report | e2e | choose] [options]
+const usage = `npm run bench -- [service | report | e2e | choose | sampling] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
   report                     everything, PEFT included, into docs/benchmarks.md
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
+  sampling                   microseconds a row of choosing a token, for each option of a request; no model runs
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
   --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
   --together N               of e2e: trainings side by side (default 4)
@@ -42,6 +45,8 @@ const benchFolder = path.join(tmpdir(), 'preamble-bench')
 
 /** For idle threads to stop spinning. */
 const settleMs = 100
+/** Calls of one round: each takes less than a millisecond. */
+const samplingRounds = 200
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -63,17 +68,24 @@ const { values, positionals } = parseArgs({
   },
 })
 
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
 async function run(): Promise<void> {
   const [rows, rounds, threads] = [count('rows'), count('rounds'), count('threads')]
   const machine = describeMachine()
   const [what, ...rest] = positionals
-  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', undefined].includes(what))
+  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', 'sampling', undefined].includes(what))
     throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
   const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
   if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
-  else if (what === 'choose') {
+  else if (what === 'sampling') {
+    const figures = measureSampling(await openTokenizer(folder), samplingRounds * rounds)
+    for (const [name, us] of Object.entries(figures)) say(`${name.padEnd(32)} ${us.toFixed(1).padStart(8)} µs`)
+    print({ vocabulary: benchVocabulary, ...machine })
+  } else if (what === 'choose') {
     if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
-    const say = (line: string): void => void process.stdout.write(`${line}\n`)
     say(`wrote ${await measureChoice(folder, values.data, threads, say)}`)
   } else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {

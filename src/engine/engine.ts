@@ -7,11 +7,11 @@ import { defaultTemplate } from '../prefix/template.ts'
 import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
+import { checkRequest } from './check-request.ts'
 import { Continuation, Generation } from './generation.ts'
-import { logProbability } from './logits.ts'
 import { pastOf } from './past.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
-import { checkRequest, encodePrompts } from './prompt.ts'
+import { encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
@@ -72,7 +72,7 @@ export class Engine {
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
-    const places = request.inputs.length * request.decoding.n
+    const places = request.inputs.length * request.decoding.bestOf
     this.#reserve(places)
     let lease: Lease | null = null
     let generation: Generation | null = null
@@ -112,7 +112,7 @@ export class Engine {
     if (places > waitingMax) {
       throw new ServiceError(
         'invalid_request',
-        `the request makes ${places} texts (inputs × n), and at most ${waitingMax} can wait`,
+        `the request makes ${places} texts (inputs × bestOf, which is n unless given), and at most ${waitingMax} can wait`,
         { texts: places, waitingMax },
       )
     }
@@ -148,17 +148,18 @@ export class Engine {
     const template = request.template ?? lease?.prefix.header.template ?? defaultTemplate
     const room = { template, prefixLength, positionsMax: session.layout.positionsMax }
     const prompts = await encodePrompts(request, room, tokenizer)
-    const { maxNewTokens, stop, decoding, logprobs } = request
+    const { maxNewTokens, minNewTokens = 0, stop, decoding, logprobs, topLogprobs = null } = request
     const usage = {
       prefixTokens: prefixLength * prompts.length,
       inputTokens: prompts.reduce((sum, prompt) => sum + prompt.length, 0),
     }
-    const generation = new Generation({ tokenizer, maxNewTokens, stop, decoding, logprobs, usage })
+    const lengths = { maxNewTokens, minNewTokens }
+    const generation = new Generation({ tokenizer, ...lengths, stop, decoding, logprobs, topLogprobs, usage })
     const seed = request.seed ?? randomInt(2 ** 48 - 1)
     generation.continuations = prompts.flatMap((prompt, input) =>
-      Array.from({ length: decoding.n }, (_, sample) => {
+      Array.from({ length: decoding.bestOf }, (_, sample) => {
         const own = forkSeed(seed, input, sample)
-        return new Continuation(generation, input * decoding.n + sample, prompt, past, own)
+        return new Continuation(generation, input * decoding.bestOf + sample, prompt, past, own)
       }),
     )
     return generation
@@ -235,8 +236,9 @@ export class Engine {
     const { generation } = continuation
     if (generation.events.ended) return // It leaves when the next turn begins.
     const token = this.#sampler.sample(continuation, logits)
-    const logprob = generation.parts.logprobs ? logProbability(logits, token) : null
-    if (!continuation.accept(token, logprob)) return
+    const { topLogprobs } = generation.parts
+    const score = generation.scored ? this.#sampler.score(logits, token, topLogprobs ?? 0) : null
+    if (!continuation.accept(token, score)) return
     this.#scheduler.finish(continuation)
     generation.settle()
   }

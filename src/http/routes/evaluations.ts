@@ -5,6 +5,7 @@ import { createJobId } from '../../jobs/job.ts'
 import { checkExamples, listedMax } from '../../prefix/datasets.ts'
 import type { Example } from '../../prefix/example.ts'
 import { groupByInput } from '../../prefix/references.ts'
+import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
 import type { HttpParts } from '../parts.ts'
 import {
   AcceptedEvaluation,
@@ -17,7 +18,6 @@ import {
 import { PrefixParams } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
 import { type FieldError, invalidFields } from '../validation.ts'
-import { checkDecoding, toDecoding } from './generate.ts'
 
 export function evaluationRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
   const { registry, evaluations } = parts
@@ -85,8 +85,8 @@ async function startEvaluation(idOrName: string, body: EvaluateBody, { registry,
 }
 
 function checkFields({ examples, dataset, decoding }: EvaluateBody): void {
-  checkDecoding(decoding)
-  const errors: FieldError[] = []
+  checkStrategy(decoding)
+  const errors: FieldError[] = checkDecoding(decoding)
   if ((examples === undefined) === (dataset === undefined)) {
     const received = examples === undefined ? 'neither' : 'both'
     errors.push({ pointer: '', expected: 'either examples or dataset', received })

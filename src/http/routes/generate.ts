@@ -1,8 +1,8 @@
 // POST /generate: text from the frozen model, steered by a stored prefix or by none.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import type { Decoding, GenerateEvent, GenerateRequest } from '../../engine/request.ts'
-import { ServiceError } from '../../errors/errors.ts'
+import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
+import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
@@ -36,7 +36,7 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
       },
       async (request, reply) => {
         const { body } = request
-        checkDecoding(body.decoding)
+        checkBody(body)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
         if (!body.stream) {
           const abort = new AbortController()
@@ -58,37 +58,26 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
 }
 
 /** What the schema cannot say of fields that go together. */
-export function checkDecoding({ strategy, beams, lengthPenalty }: GenerateBody['decoding']): void {
-  if (strategy === 'beam') {
-    const message = 'decoding.strategy "beam" is not supported by this version; "greedy" and "sample" are'
-    throw new ServiceError('not_supported', message, { supported: ['greedy', 'sample'] })
+function checkBody({ decoding, stream, minNewTokens, maxNewTokens }: GenerateBody): void {
+  const errors = checkDecoding(decoding)
+  if (minNewTokens > maxNewTokens) {
+    const expected = `at most maxNewTokens, which is ${maxNewTokens}`
+    errors.push({ pointer: '/minNewTokens', expected, received: String(minNewTokens) })
   }
-  const errors = Object.entries({ beams, lengthPenalty })
-    .filter(([, value]) => value !== undefined)
-    .map(([field, value]) => {
-      const expected = `nothing, as it is for strategy "beam" and the strategy is "${strategy}"`
-      return { pointer: `/decoding/${field}`, expected, received: String(value) }
-    })
+  const { n, bestOf = n } = decoding
+  if (stream && (bestOf > n || decoding.strategy === 'beam')) {
+    const expected = 'false, as it is known only at the end which texts are the best'
+    errors.push({ pointer: '/stream', expected, received: 'true' })
+  }
   if (errors.length > 0) throw invalidFields(errors)
+  checkStrategy(decoding)
 }
 
 function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest {
-  const { input, maxNewTokens, stop, seed, logprobs } = body
+  const { input, maxNewTokens, minNewTokens, stop, seed, logprobs, topLogprobs } = body
   const inputs = typeof input === 'string' ? [input] : input
-  return { prefixId, inputs, maxNewTokens, stop, seed, decoding: toDecoding(body.decoding), logprobs }
-}
-
-/** Of a body that `checkDecoding` has let through. */
-export function toDecoding(decoding: GenerateBody['decoding']): Decoding {
-  const { strategy, temperature, topK, topP, repetitionPenalty, n } = decoding
-  return {
-    strategy: strategy === 'sample' ? ('sample' as const) : ('greedy' as const),
-    temperature,
-    topK,
-    topP,
-    repetitionPenalty,
-    n,
-  }
+  const decoding = toDecoding(body.decoding)
+  return { prefixId, inputs, maxNewTokens, minNewTokens, stop, seed, decoding, logprobs, topLogprobs }
 }
 
 async function lastOf(events: AsyncIterable<GenerateEvent>, prefixId: string | null): Promise<Generated> {
@@ -97,9 +86,14 @@ async function lastOf(events: AsyncIterable<GenerateEvent>, prefixId: string | n
 }
 
 function toGenerated(event: Extract<GenerateEvent, { type: 'done' }>, prefix: string | null): Generated {
-  const outputs = event.outputs.map(({ text, finishReason, tokens, logprobs }) => {
-    return { text, finishReason, tokens, ...(logprobs && { logprobs: [...logprobs] }) }
-  })
+  const outputs = event.outputs.map(({ text, finishReason, tokens, logprobs, topLogprobs }) => ({
+    text,
+    finishReason,
+    tokens,
+    ...(logprobs && { logprobs: [...logprobs] }),
+    // A copy, as schemas have no word for what is read only.
+    ...(topLogprobs && { topLogprobs: topLogprobs.map(({ top, ...token }) => ({ ...token, top: [...top] })) }),
+  }))
   return { prefix, outputs, usage: event.usage }
 }
 
