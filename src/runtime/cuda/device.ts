@@ -10,6 +10,8 @@ export interface DeviceOptions {
   readonly folder: string
   /** Looked through for NVIDIA's libraries before the system's own places. */
   readonly libraries: readonly string[]
+  /** Hears of an error after which nothing works on the device in this process. */
+  readonly onLost?: (error: Error) => void
 }
 
 /** Grown in steps of so many bytes, so that graphs are not captured anew for every new shape. */
@@ -36,8 +38,8 @@ export class Device {
   }
 
   /** Throws `CudaUnavailable` where the machine lacks something. The first device is taken; CUDA_VISIBLE_DEVICES says which that is. */
-  static open({ folder, libraries }: DeviceOptions): Device {
-    const driver = Driver.open(libraries)
+  static open({ folder, libraries, onLost }: DeviceOptions): Device {
+    const driver = Driver.open(libraries, onLost)
     // What may be missing is looked for before the device is touched.
     const nvrtc = Nvrtc.open(libraries)
     driver.use(0)

@@ -62,10 +62,13 @@ const attributes = { multiprocessors: 16, clockKHz: 36, busBits: 37, major: 75, 
 const nonBlocking = 1
 const captureThreadLocal = 1
 
+/** Uncorrectable memory, and whatever a kernel did that it must not: nothing works in this process from there on. */
+const isLost = (status: number): boolean => status === 214 || (status >= 700 && status <= 720) || status === 999
+
 /** CUDA 12.0: the oldest whose driver runs what NVRTC 12 compiles. */
 const driverMin = 12_000
 
-/** What a call to the driver answered. After most of them the device's context is lost for this process. */
+/** What a call to the driver answered. */
 export class CudaError extends Error {
   override readonly name = 'CudaError'
   readonly code: number
@@ -88,16 +91,18 @@ export interface DeviceFacts {
 
 export class Driver {
   readonly #api: Bound<typeof signatures>
+  readonly #onLost: (error: CudaError) => void
   #context = 0n
   #stream = 0n
 
-  private constructor(api: Bound<typeof signatures>) {
+  private constructor(api: Bound<typeof signatures>, onLost: (error: CudaError) => void) {
     this.#api = api
+    this.#onLost = onLost
   }
 
-  /** Throws `CudaUnavailable`: no driver, one that is too old, or no device. */
-  static open(folders: readonly string[]): Driver {
-    const driver = new Driver(bind(loadLibrary('driver', folders), 'the NVIDIA driver', signatures))
+  /** Throws `CudaUnavailable`: no driver, one that is too old, or no device. `onLost` hears of errors that end the context. */
+  static open(folders: readonly string[], onLost: (error: CudaError) => void = () => undefined): Driver {
+    const driver = new Driver(bind(loadLibrary('driver', folders), 'the NVIDIA driver', signatures), onLost)
     const status = driver.#api.cuInit(0)
     const count = new Int32Array(1)
     if (status === 0) driver.#call('cuDeviceGetCount', count)
@@ -264,7 +269,10 @@ export class Driver {
   }
 
   #check(name: Call, status: number): void {
-    if (status !== 0) throw new CudaError(name, status, this.#describe(status))
+    if (status === 0) return
+    const error = new CudaError(name, status, this.#describe(status))
+    if (isLost(status)) this.#onLost(error)
+    throw error
   }
 
   #describe(status: number): string {
