@@ -17,7 +17,10 @@ export interface CudaOptions extends DeviceOptions {
 export interface CudaRuntime extends Runtime {
   /** As logs and GET /readyz name it. */
   readonly description: string
+  /** Of the device's memory, at most; 0 where its driver does not say. */
+  readonly bytesPerSecond: number
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
+  openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<CudaDecodeSession>
 }
 
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
@@ -25,10 +28,11 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
   const device = Device.open(options)
   const weights = new DeviceWeights(device.driver)
   const parts = { device, weights, checked }
-  const { name, memoryBytes, architecture } = device.facts
+  const { name, memoryBytes, architecture, bytesPerSecond } = device.facts
   return {
     name: 'cuda',
     description: `${name}, ${Math.round(memoryBytes / 2 ** 30)} GiB, compute capability ${architecture / 10}`,
+    bytesPerSecond,
     compile: async (graph, frozen, form = 'float32') =>
       new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
     // Half the bytes of every frozen matrix, and the tensor cores.

@@ -112,11 +112,16 @@ export class CudaDecodeSession implements DecodeSession {
   }
 
   move(from: number, to: number): void {
-    const end = this.lengths[from] as number
+    this.copy(from, to, 0, this.lengths[from] as number)
+  }
+
+  /** Positions from `since` to below `until` of row `from` go to row `to`, which ends there; what it holds before them it keeps. */
+  copy(from: number, to: number, since: number, until: number): void {
+    assert.ok(since <= until && until <= (this.lengths[from] as number), `row ${from} to ${to}: ${since} to ${until}`)
     const { layers, heads } = this.layout
-    const given = [...this.#cache(), { int: from }, { int: to }, { int: 0 }, { int: end }, this.#shape()]
-    if (end > 0 && from !== to) this.#launch('cache_copy', layers * heads, given)
-    this.lengths[to] = end
+    const given = [...this.#cache(), { int: from }, { int: to }, { int: since }, { int: until }, this.#shape()]
+    if (until > since && from !== to) this.#launch('cache_copy', layers * heads, given)
+    this.lengths[to] = until
   }
 
   async dispose(): Promise<void> {

@@ -80,6 +80,25 @@ for (const name of ['model-float16', 'model-bfloat16', 'model-shards']) {
   })
 }
 
+test('a row that copies the later part of another, and had the same beginning, goes on as that one', {
+  skip,
+}, async () => {
+  const model = await openModel(`${goldenFolder}/model`)
+  const layout = { ...model.config, rowsMax: 2 }
+  const session = await cuda().openSession(model.forwardGraph(), model.weights, layout)
+  session.seed(0, past)
+  session.seed(1, past)
+  await session.extend(0, [[5, 6, 7, 8]])
+  session.copy(0, 1, past.length, past.length + 3)
+  assert.equal(session.lengths[1], past.length + 3)
+  const [one, other] = [await session.extend(1, [[9, 10]]), await session.extend(0, [[11]])]
+  session.seed(0, past)
+  await session.extend(0, [[5, 6, 7]])
+  assertClose('logits', await session.extend(0, [[9, 10]]), one, 1e-5)
+  assert.ok(best(one) >= 0 && best(other) >= 0)
+  await session.dispose()
+})
+
 test('a row with more positions than the cache has room for is refused before the device sees it', {
   skip,
 }, async () => {

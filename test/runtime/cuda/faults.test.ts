@@ -88,6 +88,25 @@ test('barriers and shuffles of a whole block are honoured', { skip }, () => {
   assert.deepEqual([...out], [...Array.from({ length: 32 }, () => 497), ...Array.from({ length: 32 }, () => 496)])
 })
 
+test('who opened the device hears when it is lost, and not of what it can go on after', { skip }, () => {
+  const { libraries, kernels } = buildStandIn()
+  const lost: string[] = []
+  const { driver } = Device.open({
+    folder: kernels,
+    libraries: [libraries],
+    onLost: (error) => lost.push(error.message),
+  })
+  assert.throws(() => driver.upload(1n, new Uint8Array(4)), /\(1\)/)
+  assert.deepEqual(lost, [])
+  const address = driver.allocate(16, 'a test')
+  const code = Nvrtc.open([libraries]).compile('faulty.cu', kernel('x[4] = 1.0f;'), 90, {})
+  const { parameters } = layOut([new Uint8Array(BigUint64Array.of(address).buffer)])
+  driver.launch(driver.getFunction(driver.loadModule(code), 'faulty'), [1, 1, 1], 1, parameters)
+  assert.throws(() => driver.synchronize(), /written behind/)
+  giveBack(driver, address)
+  assert.match(lost.join(), /written behind an allocation of 16 bytes/)
+})
+
 test('a source that does not compile says where', { skip }, () => {
   assert.throws(() => runKernel('#line 7 "wrong.cu"\nint f() { return nothing; }', 1), /cannot compile[^]*wrong\.cu:7/)
 })
