@@ -2,6 +2,7 @@
 import { compiledKernels, kernelSource } from './compiled.ts'
 import { CublasLt, workspaceBytes } from './cublaslt.ts'
 import { Driver, type DeviceFacts, layOut } from './driver.ts'
+import { CudaUnavailable } from './library.ts'
 import { Nvrtc } from './nvrtc.ts'
 import type { KernelStep, Place } from './steps.ts'
 
@@ -16,6 +17,9 @@ export interface DeviceOptions {
 
 /** Grown in steps of so many bytes, so that graphs are not captured anew for every new shape. */
 const arenaStep = 64 * 2 ** 20
+
+/** The first with products of bfloat16. */
+const architectureMin = 80
 
 export class Device {
   readonly driver: Driver
@@ -42,6 +46,11 @@ export class Device {
     const driver = Driver.open(libraries, onLost)
     // What may be missing is looked for before the device is touched.
     const nvrtc = Nvrtc.open(libraries)
+    const { name, architecture } = driver.facts(0)
+    if (architecture < architectureMin)
+      throw new CudaUnavailable(
+        `${name} has compute capability ${architecture / 10}, needed is ${architectureMin / 10} or later`,
+      )
     driver.use(0)
     const blas = CublasLt.open(libraries, () => driver.allocate(workspaceBytes, 'the workspace of products'))
     return new Device(driver, nvrtc, blas, folder)

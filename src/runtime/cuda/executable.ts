@@ -1,4 +1,4 @@
-// A lowered program with every dimension bound, in its place in memory, captured once as a CUDA graph.
+// A lowered program with every dimension bound, in its place in memory; when it runs again, it is captured as a CUDA graph.
 import assert from 'node:assert/strict'
 import type { Tensor } from '../../tensor/tensor.ts'
 import type { Feeds } from '../runtime.ts'
@@ -35,7 +35,9 @@ export class Executable {
   readonly #outputStart: bigint
   readonly #staged: Uint8Array
   readonly #outputBytes: number
-  readonly #graph: bigint
+  /** Of the second run on. The first one loads kernels and whatever cuBLASLt needs, which a capture does not allow. */
+  #graph: bigint | null = null
+  #hasRun = false
   readonly #checked: { readonly start: bigint; readonly bytes: number; readonly used: readonly Storage[] } | null
 
   /** `checked`: no memory is shared, and every run makes sure that nothing was written where nothing lies. */
@@ -69,9 +71,6 @@ export class Executable {
     this.#checked = checked
       ? { start: this.#outputStart, bytes: forOutputs.bytes + forArena.bytes, used: [...outputs, ...arena] }
       : null
-    this.#graph = device.driver.capture(() => {
-      for (const step of this.#steps) this.#launch(step)
-    })
   }
 
   run(feeds: Feeds): Record<string, Tensor> {
@@ -105,7 +104,7 @@ export class Executable {
     }
     driver.upload(this.#inputStart, this.#staged)
     if (this.#checked !== null) driver.fill(this.#checked.start, unwritten, this.#checked.bytes)
-    driver.launchGraph(this.#graph)
+    this.#launchAll()
     const fetched = new ArrayBuffer(this.#outputBytes)
     driver.download(new Uint8Array(fetched), this.#outputStart)
     driver.synchronize()
@@ -130,7 +129,19 @@ export class Executable {
   }
 
   dispose(): void {
-    this.#device.driver.destroyGraph(this.#graph)
+    if (this.#graph !== null) this.#device.driver.destroyGraph(this.#graph)
+    this.#graph = null
+  }
+
+  #launchAll(): void {
+    const each = (): void => {
+      for (const step of this.#steps) this.#launch(step)
+    }
+    if (this.#hasRun) {
+      this.#graph ??= this.#device.driver.capture(each)
+      this.#device.driver.launchGraph(this.#graph)
+    } else each()
+    this.#hasRun = true
   }
 
   #launch(step: Step): void {

@@ -16,8 +16,8 @@ export interface ResidentWeights {
   address(name: string, form: Form): bigint
 }
 
-/** Kernels number elements with 32 bits. */
-const elementsMax = 2 ** 31 - 1
+/** Kernels number elements with 32 bits, some of them beyond the last. */
+const elementsMax = 2 ** 30
 const axesMax = 6
 
 export class Lowering {

@@ -107,6 +107,23 @@ test('who opened the device hears when it is lost, and not of what it can go on 
   assert.match(lost.join(), /written behind an allocation of 16 bytes/)
 })
 
+test('threads that miss a barrier say something else when the last of them goes first', { skip }, () => {
+  const turned = (barrier: string): string =>
+    kernel(
+      `__shared__ float s[64]; s[threadIdx.x] = (float)threadIdx.x; ${barrier} x[threadIdx.x] = s[63 - threadIdx.x];`,
+    )
+  const both = (source: string): Float32Array[] =>
+    ['', 'backwards'].map((order) => {
+      process.env['STAND_IN_ORDER'] = order
+      return runKernel(source, 64, 64)
+    })
+  const [forwards, backwards] = both(turned('__syncthreads();'))
+  assert.deepEqual(forwards, backwards)
+  const [missed, differently] = both(turned(''))
+  delete process.env['STAND_IN_ORDER']
+  assert.notDeepEqual(missed, differently)
+})
+
 test('a source that does not compile says where', { skip }, () => {
   assert.throws(() => runKernel('#line 7 "wrong.cu"\nint f() { return nothing; }', 1), /cannot compile[^]*wrong\.cu:7/)
 })

@@ -40,7 +40,11 @@ async function agrees(
   }
   const expected = evaluate(graph, feeds)
   const program = await opened.compile(graph, { folder: '', tensors: new Map() })
-  const [actual, again] = [await program.run(feeds), await program.run(feeds)]
+  const actual = await program.run(feeds)
+  // The second run is a captured graph; on the stand-in the last thread of each block now goes first, so that a barrier that is missing shows.
+  process.env['STAND_IN_ORDER'] = 'backwards'
+  const again = await program.run(feeds)
+  delete process.env['STAND_IN_ORDER']
   await program.dispose()
   for (const [name, { data }] of Object.entries(expected)) {
     assertClose(`${name} with seed ${seed}`, actual[name]!.data, data, tolerance)
