@@ -1,13 +1,14 @@
-// The whole service on the device, as far as the stand-in for it goes: it trains, generates, and says what it runs on.
+// The whole service on the device, or on the stand-in for it: it trains, generates, says what it runs on, and survives a kill.
 import assert from 'node:assert/strict'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
-import { buildStandIn, whyNot } from '../runtime/cuda/stand-in/build.ts'
-import { startProcess, waitForJob } from './process.ts'
+import { isOnDevice, testCuda } from '../runtime/cuda/runtimes.ts'
+import { buildStandIn } from '../runtime/cuda/stand-in/build.ts'
+import { startProcess, waitForJob, type ServiceProcess } from './process.ts'
 
-const skip = whyNot() ?? false
+const { skip } = testCuda
 
 let folder: string
 before(async () => {
@@ -17,16 +18,15 @@ after(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
+function start(name: string): Promise<ServiceProcess> {
+  const libraries = isOnDevice ? (process.env['CUDA_LIBRARIES'] ?? '') : buildStandIn().libraries
+  return startProcess({ DATA: path.join(folder, name), RUNTIME: 'cuda', CUDA_LIBRARIES: libraries, ROWS_MAX: '4' })
+}
+
 test('with RUNTIME=cuda a prefix is trained and played on the device, and GET /readyz names it', { skip }, async () => {
-  const { libraries } = buildStandIn()
-  const service = await startProcess({
-    DATA: path.join(folder, 'data'),
-    RUNTIME: 'cuda',
-    CUDA_LIBRARIES: libraries,
-    ROWS_MAX: '4',
-  })
+  const service = await start('data')
   const ready = (await service.request('GET', '/readyz')) as unknown as { body: { runtime: { device: string } } }
-  assert.match(ready.body.runtime.device, /^stand-in on the CPU/)
+  assert.match(ready.body.runtime.device, isOnDevice ? /GiB/ : /^stand-in on the CPU/)
   const { body } = (await service.request('POST', '/prefixes', {
     name: 'inns',
     examples: [1, 2, 3, 4].map((i) => ({ input: `Place ${i}`, output: `Place ${i} is an inn.` })),
@@ -47,9 +47,49 @@ test('with RUNTIME=cuda a prefix is trained and played on the device, and GET /r
   }
   assert.equal(record.body.status, 'ready')
   assert.equal(record.body.training.runtime, 'cuda')
-  assert.match(record.body.training.device, /^stand-in/)
+  assert.equal(record.body.training.device, ready.body.runtime.device)
   const request = { prefix: 'inns', input: 'Place 5', maxNewTokens: 4 }
   const generated = await service.request('POST', '/generate', request)
   assert.equal(generated.status, 200, JSON.stringify(generated.body))
+  await service.stop()
+})
+
+const isLong = isOnDevice || process.env['PREAMBLE_TEST_CUDA'] === 'long'
+
+test('a killed service goes on from its last checkpoint on the device, and the prefix is bit for bit the same', {
+  skip: isLong ? skip : 'takes minutes on the stand-in; PREAMBLE_TEST_CUDA=long runs it there',
+}, async () => {
+  const request = {
+    examples: Array.from({ length: 8 }, (_, i) => ({ input: `Place ${i}`, output: `Place ${i} is an inn.` })),
+    validation: 0.25,
+    training: {
+      prefixLength: 2,
+      steps: 130,
+      batchSize: 2,
+      reparametrization: 0,
+      learningRate: 0.01,
+      initialization: 'random',
+    },
+  }
+  const train = async (service: ServiceProcess): Promise<{ id: string; jobId: string }> =>
+    (await service.request('POST', '/prefixes', request)).body
+  const artifactOf = async (service: ServiceProcess, id: string): Promise<string> => {
+    const { body } = await service.request('GET', `/prefixes/${id}`)
+    return (body as { artifactSha256: string }).artifactSha256
+  }
+  const isOver = ({ status }: { readonly status: string }): boolean => status !== 'queued' && status !== 'running'
+  let service = await start('disturbed')
+  const first = await train(service)
+  // A checkpoint is written after 100 steps.
+  await waitForJob(service, first.jobId, ({ progress }) => (progress?.step ?? 0) > 105)
+  await service.stop('SIGKILL')
+  service = await start('disturbed')
+  await waitForJob(service, first.jobId, isOver)
+  const disturbed = await artifactOf(service, first.id)
+  await service.stop()
+  service = await start('undisturbed')
+  const second = await train(service)
+  await waitForJob(service, second.jobId, isOver)
+  assert.equal(await artifactOf(service, second.id), disturbed)
   await service.stop()
 })
