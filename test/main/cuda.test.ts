@@ -18,9 +18,15 @@ after(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-function start(name: string): Promise<ServiceProcess> {
+function start(name: string, more: Readonly<Record<string, string>> = {}): Promise<ServiceProcess> {
   const libraries = isOnDevice ? (process.env['CUDA_LIBRARIES'] ?? '') : buildStandIn().libraries
-  return startProcess({ DATA: path.join(folder, name), RUNTIME: 'cuda', CUDA_LIBRARIES: libraries, ROWS_MAX: '4' })
+  return startProcess({
+    DATA: path.join(folder, name),
+    RUNTIME: 'cuda',
+    CUDA_LIBRARIES: libraries,
+    ROWS_MAX: '4',
+    ...more,
+  })
 }
 
 test('with RUNTIME=cuda a prefix is trained and played on the device, and GET /readyz names it', { skip }, async () => {
@@ -51,6 +57,30 @@ test('with RUNTIME=cuda a prefix is trained and played on the device, and GET /r
   const request = { prefix: 'inns', input: 'Place 5', maxNewTokens: 4 }
   const generated = await service.request('POST', '/generate', request)
   assert.equal(generated.status, 200, JSON.stringify(generated.body))
+  await service.stop()
+})
+
+test('a device that fails in mid-flight costs the requests that were running: with auto the next ones are answered by the CPU', {
+  skip: isOnDevice ? 'no real device is told to fail' : skip,
+}, async () => {
+  const service = await start('lost', { RUNTIME: 'auto', STAND_IN_LOST_AFTER: '600' })
+  const runtimeOf = async (): Promise<string | undefined> => {
+    const { body } = await service.request('GET', '/readyz')
+    return (body as { runtime: { name: string } | null }).runtime?.name
+  }
+  const generate = (): ReturnType<ServiceProcess['request']> =>
+    service.request('POST', '/generate', { input: 'Place 5', maxNewTokens: 8 })
+  assert.equal(await runtimeOf(), 'cuda')
+  let failed: unknown = null
+  for (let i = 0; i < 20 && failed === null; i++) {
+    const { status, body } = await generate()
+    if (status !== 200) failed = body
+  }
+  assert.equal((failed as { code: string } | null)?.code, 'engine_failed')
+  // One that meets the dying thread fails too; those after it wait for the new one.
+  const after = [await generate(), await generate()]
+  assert.equal(after[1]?.status, 200, JSON.stringify(after))
+  assert.equal(await runtimeOf(), 'onnx')
   await service.stop()
 })
 

@@ -143,6 +143,7 @@ export class Driver {
   use(device: number): void {
     const out = pointerOut()
     this.#call('cuDevicePrimaryCtxRetain', out, device)
+    atThreadEnd(() => this.#api.cuDevicePrimaryCtxRelease_v2(device))
     this.#context = out[0] as bigint
     this.#call('cuCtxSetCurrent', this.#context)
     this.#call('cuStreamCreate', out, nonBlocking)
@@ -281,6 +282,18 @@ export class Driver {
     this.#api.cuGetErrorString(status, text)
     return `${textAt(name[0] as bigint)} (${status}), ${textAt(text[0] as bigint)}`
   }
+}
+
+let releases: (() => void)[] | null = null
+
+/** The device's context belongs to the process: a thread that ends gives up its part, and with the last one goes all memory. */
+function atThreadEnd(release: () => void): void {
+  if (releases === null) {
+    const all: (() => void)[] = []
+    releases = all
+    process.once('exit', () => all.forEach((each) => each()))
+  }
+  releases.push(release)
 }
 
 /** 12090 is CUDA 12.9. */

@@ -46,6 +46,9 @@ std::map<uint64_t, size_t> allocations;
 size_t usedBytes = 0;
 int sticky = success;
 std::string stickyMessage;
+/** Who has retained the one context. */
+int users = 0;
+size_t launched = 0;
 
 size_t setting(const char* name, size_t fallback) {
   const char* value = getenv(name);
@@ -121,11 +124,18 @@ EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
   return success;
 }
 EXPORT int cuDevicePrimaryCtxRetain(uint64_t* context, int) {
-  // An error ends with the context: whoever opens it anew starts afresh.
-  sticky = success;
+  // In tests an error ends with the context that it was provoked in; a device that was told to be lost stays lost, as a real one does.
+  if (setting("STAND_IN_LOST_AFTER", 0) == 0) sticky = success;
+  users++;
   return *context = 1, success;
 }
-EXPORT int cuDevicePrimaryCtxRelease_v2(int) { return success; }
+EXPORT int cuDevicePrimaryCtxRelease_v2(int) {
+  if (--users > 0) return success;
+  for (auto& [address, bytes] : allocations) free(reinterpret_cast<uint8_t*>(address) - guardBytes);
+  allocations.clear();
+  usedBytes = 0;
+  return success;
+}
 EXPORT int cuCtxSetCurrent(uint64_t) { return success; }
 
 EXPORT int cuGetErrorName(int result, const char** name) {
@@ -214,6 +224,8 @@ EXPORT int cuLaunchKernel(uint64_t function, unsigned gx, unsigned gy, unsigned 
   auto* known = reinterpret_cast<Function*>(function);
   std::shared_ptr<std::function<void()>> bound(known->bind(parameters));
   return enqueue(stream, [=] {
+    size_t limit = setting("STAND_IN_LOST_AFTER", 0);
+    if (limit > 0 && ++launched > limit) return fail(illegalAddress, "the device was told to fail");
     const char* problem = known->run(*bound, {gx, gy, gz}, {bx, by, bz});
     return problem == nullptr ? int(success) : fail(launchFailed, problem);
   });
