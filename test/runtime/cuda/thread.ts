@@ -4,7 +4,7 @@ import { Device, type DeviceOptions } from '../../../src/runtime/cuda/device.ts'
 
 const { driver } = Device.open(workerData as DeviceOptions)
 driver.allocate(2 ** 24, 'a thread')
-parentPort?.postMessage(driver.memory().free)
+parentPort?.postMessage(driver.memory().free, [])
 setImmediate(() => {
   throw new Error('a bug in the thread')
 })
