@@ -9,6 +9,7 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { measureChoice } from './choose.ts'
+import { measureCuda } from './cuda.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
@@ -35,6 +36,7 @@ const usage = `npm run bench -- [service | report | e2e | choose | sampling] [op
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
   --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
+  --runtime cuda             on an NVIDIA GPU: both precisions, 1 and 64 rows, time and limit of each kernel; PEFT is in bfloat16 on the same one
   --against peft             train step by step in turn with PEFT; needs --python PATH with torch, transformers and peft
   --peft-dtype bfloat16      PEFT's (default float32)
   --json                     print for programs
@@ -58,6 +60,7 @@ const { values, positionals } = parseArgs({
     threads: { type: 'string', default: String(availableParallelism()) },
     precision: { type: 'string', default: 'float32' },
     against: { type: 'string' },
+    runtime: { type: 'string', default: 'onnx' },
     'peft-dtype': { type: 'string', default: 'float32' },
     python: { type: 'string', default: 'python3' },
     data: { type: 'string' },
@@ -79,7 +82,8 @@ async function run(): Promise<void> {
   if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', 'sampling', undefined].includes(what))
     throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
   const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
-  if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
+  if (values.runtime === 'cuda') print({ ...(await onDevice(folder, rounds, threads)), ...machine, threads })
+  else if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
   else if (what === 'sampling') {
     const figures = measureSampling(await openTokenizer(folder), samplingRounds * rounds)
     for (const [name, us] of Object.entries(figures)) say(`${name.padEnd(32)} ${us.toFixed(1).padStart(8)} µs`)
@@ -244,6 +248,12 @@ function print(report: Record<string, unknown>): void {
   }
   const plain = Object.fromEntries(Object.entries(report).filter(([, value]) => typeof value !== 'object'))
   process.stdout.write(`on        ${line(plain)}\n`)
+}
+
+async function onDevice(folder: string, rounds: number, threads: number): Promise<Record<string, unknown>> {
+  const libraries = (process.env['CUDA_LIBRARIES'] ?? '').split(path.delimiter).filter((each) => each !== '')
+  const python = values.against === 'peft' ? values.python : null
+  return measureCuda(await openModel(folder), { folder, rounds, threads, python, libraries })
 }
 
 /** Beside the store of the service, and like it of no interest to others. */

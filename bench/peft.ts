@@ -11,6 +11,8 @@ export interface PeftOptions {
   /** Of its weights: float32 or bfloat16. */
   readonly dtype: string
   readonly threads: number
+  /** PyTorch's name of it; the CPU unless said. */
+  readonly device?: string
   readonly rounds: number
   /** Real batches in place of the made-up one: a file for `--examples`, and how many batches are a pass. */
   readonly real?: { readonly file: string; readonly theirSteps: number; readonly ourSteps: number }
@@ -21,9 +23,9 @@ const stepsPerRound = 2
 
 export async function comparePeft(
   bench: TrainingBench,
-  { folder, python, dtype, threads, rounds, real }: PeftOptions,
+  { folder, python, dtype, threads, device = 'cpu', rounds, real }: PeftOptions,
 ): Promise<Figures> {
-  const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--serve']
+  const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--device', device, '--serve']
   const child = spawn(
     python,
     ['bench/python/peft_train.py', ...flags, ...(real === undefined ? [] : ['--examples', real.file])],

@@ -27,6 +27,7 @@ const owners: Readonly<Record<string, readonly string[]>> = {
   pg: ['jobs'],
   '@electric-sql/pglite': ['jobs'],
   'onnxruntime-node': ['runtime'],
+  koffi: ['runtime'],
   'protobufjs/light.js': ['runtime'],
   '@aws-sdk/client-s3': ['store'],
   '@huggingface/tokenizers': ['tokenizer'],

@@ -24,6 +24,8 @@ export interface Config {
   readonly queueUrl: string
   readonly storeUrl: string
   readonly runtime: (typeof runtimes)[number]
+  /** Folders that are looked through for NVIDIA's libraries before the system's own. */
+  readonly cudaLibraries: readonly string[]
   readonly role: (typeof roles)[number]
   readonly host: string
   /** 0: given by the system. */
@@ -52,7 +54,7 @@ interface ConfigProblem {
 }
 
 const threadsDefaultMax = 16
-const plannedRuntimes = ['cuda', 'webgpu']
+const plannedRuntimes = ['webgpu']
 /** From the compiled file, dist/src/config/config.js, to the top of the package. */
 const packagedModel = fileURLToPath(new URL('../../../model', import.meta.url))
 
@@ -69,6 +71,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     queueUrl: readQueueUrl(reader, role) ?? `pglite:${path.join(data, 'queue')}`,
     storeUrl: readStoreUrl(reader) ?? path.join(data, 'store'),
     runtime: readRuntime(reader),
+    cudaLibraries: (reader.text('CUDA_LIBRARIES') ?? '').split(path.delimiter).filter((folder) => folder !== ''),
     role,
     host,
     port: reader.number('PORT'),

@@ -6,12 +6,17 @@ import { abortable, cancelledError } from './cancellation.ts'
 import type { EngineLimits } from './engine.ts'
 import { EventStream } from './event-stream.ts'
 import { type FromWorker, fromWire, type ResidentModel, type ToWorker } from './messages.ts'
+import type { RuntimeOptions } from '../runtime/open.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
 
 /** What the worker opens for itself. */
 export interface EngineWorkerData {
   readonly modelFolder: string
   readonly storeUrl: string
+  readonly runtime: RuntimeOptions['choice']
+  /** Compiled kernels of a device are kept below it. */
+  readonly data: string
+  readonly cudaLibraries: readonly string[]
   /** Threads inside one operator. */
   readonly threads: number
   /** Sequences side by side. */
@@ -28,6 +33,8 @@ export interface EngineClientOptions {
   readonly closeWaitMs: number
   /** Told of each crash, for the log. */
   readonly onCrash?: (error: Error) => void
+  /** Told what the worker warns of while it starts. */
+  readonly onWarning?: (message: string) => void
 }
 
 export const defaultClientOptions: EngineClientOptions = {
@@ -148,6 +155,7 @@ export class EngineClient {
     const ready = new Promise<ResidentModel>((resolve, reject) => {
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') resolve(message.model)
+        else if (message.type === 'warning') this.#options.onWarning?.(message.message)
         else if (message.type === 'unable') {
           this.#unable = fromWire(message.error)
           reject(this.#unable)

@@ -1,6 +1,7 @@
 // What the main thread and the engine's worker thread say to each other.
 import { type ErrorCode, ServiceError } from '../errors/errors.ts'
 import type { PlayingModel } from '../prefix/artifact.ts'
+import type { RuntimeInfo } from '../runtime/open.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
 
 /** Requests are numbered by the main thread; events carry the number. */
@@ -9,16 +10,20 @@ export type ToWorker =
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'close' }
 
-/** `ready` or `unable` comes first, once. A request ends with its `done` event or with `failed`. */
+/** `ready` or `unable` comes first, once, after warnings. A request ends with its `done` event or with `failed`. */
 export type FromWorker =
   | { readonly type: 'ready'; readonly model: ResidentModel }
   | { readonly type: 'unable'; readonly error: WireError }
+  /** For the log; before `ready`. */
+  | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'event'; readonly id: number; readonly event: GenerateEvent }
   | { readonly type: 'failed'; readonly id: number; readonly error: WireError }
 
 /** The model that the worker holds. */
 export interface ResidentModel extends PlayingModel {
   readonly vocabulary: number
+  /** What computes it. */
+  readonly runtime: RuntimeInfo
 }
 
 /** A ServiceError in plain data: structured clone would keep neither class nor code. */

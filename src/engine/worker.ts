@@ -4,7 +4,7 @@ import { ServiceError } from '../errors/errors.ts'
 import { openModel } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
-import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
+import { openRuntime } from '../runtime/open.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer } from '../tokenizer/tokenizer.ts'
 import type { EngineWorkerData } from './client.ts'
@@ -40,11 +40,32 @@ async function open(
     )
   }
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
-  const runtime = createOnnxRuntime({ threads: data.threads, packed: true })
+  const { runtime, info } = await openRuntime({
+    choice: data.runtime,
+    onnx: { threads: data.threads, packed: true },
+    data: data.data,
+    cudaLibraries: data.cudaLibraries,
+    warn: (message) => post({ type: 'warning', message }),
+    // The thread ends once its requests have been told; the next one opens what still works.
+    onLost: (error) =>
+      setImmediate(() => {
+        throw error
+      }),
+  })
   const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
   const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
   const { name, sha256 } = model
-  const resident = { name, sha256, tokenizerSha256: tokenizer.sha256, layers, heads, headDim, positionsMax, vocabulary }
+  const resident = {
+    name,
+    sha256,
+    tokenizerSha256: tokenizer.sha256,
+    layers,
+    heads,
+    headDim,
+    positionsMax,
+    vocabulary,
+    runtime: info,
+  }
   const loadPrefix: PrefixLoader = async (prefixId) => {
     const prefix = await registry.load(prefixId)
     checkPrefixFits(prefix.header, resident)

@@ -6,12 +6,13 @@ import type { PlayingModel } from '../prefix/artifact.ts'
 import type { Datasets } from '../prefix/datasets.ts'
 import type { Evaluations } from '../prefix/evaluations.ts'
 import type { PrefixRegistry } from '../prefix/registry.ts'
+import type { RuntimeInfo } from '../runtime/open.ts'
 import type { ObjectStore } from '../store/store.ts'
 
 export interface EngineFront {
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>
-  /** Settles once the model is loaded; throws what keeps it from loading. */
-  ready(): Promise<unknown>
+  /** What runs the model, once it is loaded; throws what keeps it from loading. */
+  ready(): Promise<{ readonly runtime: RuntimeInfo }>
 }
 
 export interface HttpLimits {

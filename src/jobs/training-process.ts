@@ -7,7 +7,7 @@ import { checkPrefixFits } from '../prefix/artifact.ts'
 import { Datasets } from '../prefix/datasets.ts'
 import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
-import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
+import { openRuntime } from '../runtime/open.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer } from '../tokenizer/tokenizer.ts'
 import { measureLoss } from '../train/evaluator.ts'
@@ -58,7 +58,19 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     note: (message: string) => log('info', { message }),
     warn: (message: string) => log('warn', { message }),
   }
-  const runtime = createOnnxRuntime({ threads: config.threads, fast })
+  const { runtime, info } = await openRuntime({
+    choice: config.runtime,
+    onnx: { threads: config.threads, fast },
+    data: config.data,
+    cudaLibraries: config.cudaLibraries,
+    warn: fast.warn,
+    // The process ends, its jobs are taken up by the next one.
+    onLost: (error) =>
+      setImmediate(() => {
+        throw error
+      }),
+  })
+  log('info', { message: `trainings run on ${info.name}: ${info.device}` })
   const steps = new SharedSteps(runtime, model)
   const registry = new PrefixRegistry(store)
   const sampling = samplingParts(runtime, model, tokenizer)
@@ -70,7 +82,10 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     datasets: new Datasets(store),
     checkpoints: createCheckpoints(store),
     evaluations: new Evaluations(store),
-    environment: { ...describeEnvironment(config.threads) },
+    environment: {
+      ...describeEnvironment(config.threads),
+      ...(info.name === 'cuda' && { device: info.device }),
+    },
     openTraining: (...asked) => openTraining({ runtime, model, tokenizer, steps }, ...asked),
     evaluate: (prefix, heldOut, signal) => evaluateHeldOut(prefix, heldOut, signal, sampling),
     loadPrefix: async (id) => {

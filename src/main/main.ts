@@ -69,14 +69,20 @@ async function serve(
     {
       modelFolder: config.model,
       storeUrl: config.storeUrl,
+      runtime: config.runtime,
+      data: config.data,
+      cudaLibraries: config.cudaLibraries,
       threads: config.threads,
       rowsMax: config.rowsMax,
       limits: { ...defaultLimits, waitingMax: config.waitingMax },
     },
-    { onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew') },
+    {
+      onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew'),
+      onWarning: (message) => log.warn(message),
+    },
   )
   closers.push(() => engine.close())
-  const model = await readyModel(engine, log, config)
+  const model = await readyModel(engine, log)
   const onEnd = recordEnd(registry, createCheckpoints(store))
   const onCancelled = (jobId: string, prefixId: string): Promise<void> => onEnd(jobId, prefixId, 'cancelled', null)
   const queue = openJobQueue(broker, { onCancelled })
@@ -113,16 +119,16 @@ async function listen(app: ReturnType<typeof createHttp>, { host, port }: Config
   }
 }
 
-async function readyModel(engine: EngineClient, log: Logger, { threads }: Config): ReturnType<EngineClient['ready']> {
+async function readyModel(engine: EngineClient, log: Logger): ReturnType<EngineClient['ready']> {
   const startMs = performance.now()
   const model = await engine.ready()
   log.info(
     {
       model: model.name,
       sha256: model.sha256,
-      runtime: 'onnx',
-      device: 'cpu',
-      threads,
+      runtime: model.runtime.name,
+      device: model.runtime.device,
+      precision: model.runtime.precision,
       ms: Math.round(performance.now() - startMs),
     },
     'model loaded',

@@ -21,6 +21,7 @@ const model: ResidentModel = {
   headDim: 2,
   positionsMax: 1_000_000,
   vocabulary: 257,
+  runtime: { name: 'fake', device: 'none', precision: 'float32' },
 }
 
 async function loadPrefix(id: string): Promise<Prefix> {

@@ -27,6 +27,8 @@ export const model = {
 export const usage = { prefixTokens: 10, inputTokens: 12, outputTokens: 2 }
 export const outputs = [{ text: 'Blue Spice.', finishReason: 'stop' as const, tokens: 2 }]
 
+export const runtime = { name: 'onnx', device: 'cpu, 2 threads', precision: 'float32' }
+
 /** Makes the same two words of every request, and remembers what it was asked. */
 export class FakeEngine {
   readonly requests: GenerateRequest[] = []
@@ -44,8 +46,8 @@ export class FakeEngine {
     yield { type: 'done', outputs, usage }
   }
 
-  ready(): Promise<void> {
-    return this.readyError === null ? Promise.resolve() : Promise.reject(this.readyError)
+  ready(): Promise<{ runtime: typeof runtime }> {
+    return this.readyError === null ? Promise.resolve({ runtime }) : Promise.reject(this.readyError)
   }
 }
 

@@ -2,7 +2,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import type { Metrics } from '../metrics.ts'
-import type { HttpParts } from '../parts.ts'
+import type { EngineFront, HttpParts } from '../parts.ts'
 import { kinds } from '../problem.ts'
 import { ErrorList, Health, Index, Readiness } from '../schemas/service.ts'
 import { problems } from '../schemas/shared.ts'
@@ -40,14 +40,19 @@ export function healthRoutes({ engine, queue, store, limits }: HttpParts): Fasti
         },
       },
       async (_request, reply) => {
+        let loaded: Awaited<ReturnType<EngineFront['ready']>> | null = null
         const [engineState, queueState, storeState] = await Promise.all([
-          ask(() => engine.ready()),
+          ask(async () => {
+            loaded = await engine.ready()
+          }),
           ask(() => queue.ping()),
           ask(() => store.ping()),
         ])
         const parts = { engine: engineState, queue: queueState, store: storeState }
         const ready = Object.values(parts).every(({ status }) => status === 'ok')
-        return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not_ready', parts })
+        return reply
+          .code(ready ? 200 : 503)
+          .send({ status: ready ? 'ready' : 'not_ready', parts, runtime: runtimeOf(loaded) })
       },
     )
 
@@ -118,6 +123,8 @@ const links = {
   readiness: '/readyz',
   metrics: '/metrics',
 }
+
+const runtimeOf = (loaded: Awaited<ReturnType<EngineFront['ready']>> | null) => loaded?.runtime ?? null
 
 async function askPart(asked: () => Promise<unknown>, limitMs: number) {
   try {
