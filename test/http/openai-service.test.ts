@@ -101,6 +101,18 @@ test('chat completions are not found, and the message says what is served', asyn
   assert.deepEqual([other.status, other.code], [404, 'route_not_found'])
 })
 
+test('clients that name a media type where they send no body are not refused for it', async (t) => {
+  const service = await openClient(t)
+  await addReadyPrefix(service)
+  const headers = { 'content-type': 'application/json' }
+  const deleted = await fetch(`${service.address}/v1/models/e2e@1`, { method: 'DELETE', headers })
+  assert.equal(deleted.status, 200, await deleted.text())
+  const cancelled = await fetch(`${service.address}/v1/fine_tuning/jobs/job_0/cancel`, { method: 'POST', headers })
+  assert.equal(cancelled.status, 404)
+  const missing = await fetch(`${service.address}/v1/completions`, { method: 'POST', headers })
+  assert.equal(missing.status, 400)
+})
+
 test('errors under /v1 have the shape of OpenAI, those beside it stay problem documents', async (t) => {
   const { app } = await openClient(t)
   const statusAndType = async (url: string, payload: string) => {
