@@ -17,6 +17,8 @@ import { jobRoutes } from './routes/jobs.ts'
 import { prefixRoutes } from './routes/prefixes.ts'
 import { healthRoutes, serviceRoutes } from './routes/service.ts'
 import { trainRoutes } from './routes/train.ts'
+import { sendOpenaiError } from './openai/errors.ts'
+import { openaiPath, openaiRoutes } from './openai/routes.ts'
 import { problems, registerSchemas } from './schemas/shared.ts'
 import { Streams } from './streams.ts'
 
@@ -50,6 +52,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     await guarded.register(importRoutes(parts))
     await guarded.register(datasetRoutes(parts))
     await guarded.register(jobRoutes(parts, streams))
+    await guarded.register(openaiRoutes(parts, streams, metrics), { prefix: openaiPath })
   })
   return app
 }
@@ -63,7 +66,10 @@ function createApp({ limits, logger }: HttpParts): FastifyInstance {
     requestTimeout: limits.receiveMsMax,
     genReqId: () => randomUUID(),
     requestIdHeader: false,
-    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
+    frameworkErrors: (error, request, reply) => {
+      const send = request.url.startsWith(`${openaiPath}/`) ? sendOpenaiError : sendProblem
+      void send(error, request, reply)
+    },
     ajv: {
       customOptions: {
         // All that is wrong is told at once, nothing is bent into shape, nothing unknown is dropped in silence.

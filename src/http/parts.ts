@@ -6,6 +6,7 @@ import type { PlayingModel } from '../prefix/artifact.ts'
 import type { Datasets } from '../prefix/datasets.ts'
 import type { Evaluations } from '../prefix/evaluations.ts'
 import type { PrefixRegistry } from '../prefix/registry.ts'
+import type { TrainingFiles } from '../prefix/training-files.ts'
 import type { RuntimeInfo } from '../runtime/open.ts'
 import type { ObjectStore } from '../store/store.ts'
 
@@ -55,6 +56,7 @@ export interface HttpParts {
     'create' | 'find' | 'findReady' | 'update' | 'list' | 'publish' | 'artifact' | 'delete'
   >
   readonly datasets: Pick<Datasets, 'put' | 'get'>
+  readonly files: Pick<TrainingFiles, 'put' | 'get' | 'content' | 'list' | 'delete'>
   readonly evaluations: Pick<Evaluations, 'list'>
   readonly store: Pick<ObjectStore, 'ping'>
   readonly model: PlayingModel

@@ -60,6 +60,12 @@ export interface Problem {
 }
 
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = prepareProblem(error, request, reply)
+  return reply.code(problem.status).type('application/problem+json').send(problem)
+}
+
+/** Writes the log and sets the headers that go with the problem, in whatever shape it is then sent. */
+export function prepareProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): Problem {
   const problem = toProblem(error, request)
   if (problem.code === 'internal') request.log.error({ err: error }, 'unexpected error')
   else if (problem.status >= 500 && !reply.raw.destroyed) {
@@ -72,7 +78,7 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   // The rest of the body is not read.
   if (problem.status === 413) void reply.header('connection', 'close')
   if (problem.code === 'unauthorized') void reply.header('www-authenticate', 'Bearer realm="preamble"')
-  return reply.code(problem.status).type('application/problem+json').send(problem)
+  return problem
 }
 
 /** The document alone, for streams that have begun and have no status to set any more. */

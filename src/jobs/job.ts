@@ -121,6 +121,8 @@ export interface JobQueue {
   cancel(jobId: string): Promise<void>
   /** Events after the one numbered `after` (0: all), then live ones, until the job ends or `signal` aborts. */
   events(jobId: string, after: number, signal: AbortSignal): AsyncIterable<JobEvent>
+  /** The events so far, without waiting for more. Throws `job_not_found`. */
+  eventsSoFar(jobId: string): Promise<readonly JobEvent[]>
   /** Throws `queue_unavailable` when the queue cannot be reached. */
   ping(): Promise<void>
   close(): Promise<void>

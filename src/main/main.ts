@@ -13,6 +13,7 @@ import { startWorker } from '../jobs/worker.ts'
 import { Datasets } from '../prefix/datasets.ts'
 import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
+import { TrainingFiles } from '../prefix/training-files.ts'
 import { openStore } from '../store/open.ts'
 import type { ObjectStore } from '../store/store.ts'
 import { failLostTrainings, recordEnd } from './ends.ts'
@@ -88,12 +89,14 @@ async function serve(
   const queue = openJobQueue(broker, { onCancelled })
   closers.push(() => queue.close())
   await failLostTrainings(registry, queue, log)
+  const datasets = new Datasets(store)
   const app = createHttp({
     engine,
     queue,
     registry,
     store,
-    datasets: new Datasets(store),
+    datasets,
+    files: new TrainingFiles(store, datasets),
     evaluations: new Evaluations(store),
     model,
     limits: { ...defaultHttpLimits, bodyBytesMax: config.bodyBytesMax },

@@ -13,7 +13,7 @@ export type NewPrefix = Pick<
   PrefixRecord,
   'name' | 'jobId' | 'model' | 'tokenizerSha256' | 'template' | 'prefixLength' | 'training' | 'dataset'
 > &
-  Partial<Pick<PrefixRecord, 'validation'>>
+  Partial<Pick<PrefixRecord, 'validation' | 'fineTuning'>>
 
 /** What names a prefix never changes. */
 export type PrefixChanges = Partial<Omit<PrefixRecord, 'id' | 'name' | 'version' | 'createdAt' | 'updatedAt'>>
@@ -243,8 +243,9 @@ export class PrefixRegistry {
     if (bytes === null) return null
     try {
       const written = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as PrefixRecord
-      // Records of the first version do not say what was held out.
-      const record = { ...written, validation: (written as Partial<PrefixRecord>).validation ?? null }
+      // Older records do not say what was held out, and know no other interface.
+      const { validation = null, fineTuning = null } = written as Partial<PrefixRecord>
+      const record = { ...written, validation, fineTuning }
       if (record.id === id) return record
       throw new Error(`it names ${record.id}`)
     } catch (cause) {
@@ -292,8 +293,9 @@ export class PrefixRegistry {
 
 /** Field by field: the caller's object may carry more. */
 function pickNew(input: NewPrefix): Required<NewPrefix> {
-  const { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation = null } = input
-  return { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation }
+  const { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset } = input
+  const { validation = null, fineTuning = null } = input
+  return { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation, fineTuning }
 }
 
 function notReady({ id, status, name, version }: PrefixRecord): ServiceError {

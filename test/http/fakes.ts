@@ -10,6 +10,7 @@ import { Datasets } from '../../src/prefix/datasets.ts'
 import { Evaluations } from '../../src/prefix/evaluations.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { PrefixRegistry } from '../../src/prefix/registry.ts'
+import { TrainingFiles } from '../../src/prefix/training-files.ts'
 import { MemoryStore } from '../../src/store/memory.ts'
 
 export const version = (JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }).version
@@ -70,9 +71,16 @@ export class FakeQueue implements Omit<JobQueue, 'close'> {
     return this.fails === null ? Promise.resolve(this.jobs.get(jobId) ?? null) : Promise.reject(this.fails)
   }
 
-  list({ limit, status }: Parameters<JobQueue['list']>[0]): ReturnType<JobQueue['list']> {
-    const data = [...this.jobs.values()].filter((job) => status === undefined || job.status === status)
-    return Promise.resolve({ data: data.slice(0, limit), next: data.length > limit ? 'more' : null })
+  list({ limit, status, cursor = '' }: Parameters<JobQueue['list']>[0]): ReturnType<JobQueue['list']> {
+    const data = [...this.jobs.values()]
+      .filter((job) => job.id > cursor && (status === undefined || job.status === status))
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+    const page = data.slice(0, limit)
+    return Promise.resolve({ data: page, next: data.length > limit ? (page.at(-1)?.id ?? null) : null })
+  }
+
+  eventsSoFar(jobId: string): Promise<readonly JobEvent[]> {
+    return this.jobs.has(jobId) ? Promise.resolve(this.history) : Promise.reject(new Error('no such job'))
   }
 
   cancel(jobId: string): Promise<void> {
@@ -140,6 +148,7 @@ export interface Service {
   readonly store: MemoryStore
   readonly registry: PrefixRegistry
   readonly datasets: Datasets
+  readonly files: TrainingFiles
   readonly evaluations: Evaluations
   /** Lines of the log. */
   readonly log: string[]
@@ -148,11 +157,13 @@ export interface Service {
 export function makeService(changes: Partial<HttpParts> = {}): Service {
   const log: string[] = []
   const store = new MemoryStore()
+  const datasets = new Datasets(store)
   const parts = {
     engine: new FakeEngine(),
     queue: new FakeQueue(),
     registry: new PrefixRegistry(store),
-    datasets: new Datasets(store),
+    datasets,
+    files: new TrainingFiles(store, datasets),
     evaluations: new Evaluations(store),
   }
   const logger = pino({ level: 'info' }, { write: (line: string) => void log.push(line) })

@@ -3,12 +3,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
+import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
 import { GenerateBody, Generated, GeneratedStream } from '../schemas/generate.ts'
 import { problems } from '../schemas/shared.ts'
-import { type ServerEvent, type Streams, withinMs } from '../streams.ts'
+import type { ServerEvent, Streams } from '../streams.ts'
 import { invalidFields } from '../validation.ts'
 
 export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metrics): FastifyPluginAsyncTypebox {
@@ -39,19 +40,10 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
         checkBody(body)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
         if (!body.stream) {
-          const abort = new AbortController()
-          // The client hung up: stop decoding for it, and give its rows to another.
-          reply.raw.once('close', () => abort.abort())
-          const generated = await lastOf(engine.generate(toEngine(body, prefixId), abort.signal), prefixId)
-          metrics.countTokens(generated.usage.outputTokens)
-          return generated
+          return toGenerated(await generateWhole(toEngine(body, prefixId), reply, { engine, metrics }), prefixId)
         }
-        const signal = streams.enter(reply)
-        const events = engine.generate(toEngine(body, prefixId), signal)[Symbol.asyncIterator]()
-        // What is wrong with the request shows before the first event, and still has a status to be told with.
-        const first = events.next()
-        await withinMs(first, limits.keepAliveMs)
-        return streams.send(reply, toServerEvents({ events, first }, { prefixId, request, metrics }))
+        const begun = await beginStream(toEngine(body, prefixId), reply, { engine, limits, streams })
+        return streams.send(reply, toServerEvents(readEvents(begun, metrics), { prefixId, request }))
       },
     )
   }
@@ -80,12 +72,7 @@ function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest 
   return { prefixId, inputs, maxNewTokens, minNewTokens, stop, seed, decoding, logprobs, topLogprobs }
 }
 
-async function lastOf(events: AsyncIterable<GenerateEvent>, prefixId: string | null): Promise<Generated> {
-  for await (const event of events) if (event.type === 'done') return toGenerated(event, prefixId)
-  throw unfinished()
-}
-
-function toGenerated(event: Extract<GenerateEvent, { type: 'done' }>, prefix: string | null): Generated {
+function toGenerated(event: Generation, prefix: string | null): Generated {
   const outputs = event.outputs.map(({ text, finishReason, tokens, logprobs, topLogprobs }) => ({
     text,
     finishReason,
@@ -97,42 +84,24 @@ function toGenerated(event: Extract<GenerateEvent, { type: 'done' }>, prefix: st
   return { prefix, outputs, usage: event.usage }
 }
 
-interface Source {
-  readonly events: AsyncIterator<GenerateEvent>
-  /** Asked for already. */
-  readonly first: Promise<IteratorResult<GenerateEvent>>
-}
-
 interface Target {
   readonly prefixId: string | null
   readonly request: FastifyRequest
-  readonly metrics: Metrics
 }
 
 /** An error has no status any more to be told with, and becomes the last event. */
-async function* toServerEvents({ events, first }: Source, target: Target): AsyncGenerator<ServerEvent> {
-  const { prefixId, request, metrics } = target
+async function* toServerEvents(
+  events: AsyncIterable<GenerateEvent>,
+  { prefixId, request }: Target,
+): AsyncGenerator<ServerEvent> {
   try {
-    for (let next = first; ; next = events.next()) {
-      const { value, done } = await next
-      if (done === true) throw unfinished()
-      if (value.type === 'done') {
-        metrics.countTokens(value.usage.outputTokens)
-        yield { event: 'done', data: toGenerated(value, prefixId) }
-        return
-      }
-      yield { event: 'token', data: { index: value.index, text: value.text } }
+    for await (const event of events) {
+      if (event.type === 'done') yield { event: 'done', data: toGenerated(event, prefixId) }
+      else yield { event: 'token', data: { index: event.index, text: event.text } }
     }
   } catch (error) {
     const problem = toProblem(error, request)
     if (problem.code === 'internal') request.log.error({ err: error }, 'unexpected error in a stream')
     yield { event: 'error', data: problem }
-  } finally {
-    await events.return?.()
   }
-}
-
-/** A bug of the engine. */
-function unfinished(): Error {
-  return new Error('the generation ended without its last event')
 }

@@ -96,13 +96,19 @@ export function prefixRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         },
       },
       async ({ params }, reply) => {
-        const record = await registry.find(params.idOrName)
-        if (isUnderWay(record)) await cancelQuietly(record, parts)
-        await registry.delete(record.id)
+        await deletePrefix(params.idOrName, parts)
         return reply.code(204).send(null)
       },
     )
   }
+}
+
+/** Its training is cancelled first. */
+export async function deletePrefix(idOrName: string, parts: HttpParts): Promise<void> {
+  const { registry } = parts
+  const record = await registry.find(idOrName)
+  if (isUnderWay(record)) await cancelQuietly(record, parts)
+  await registry.delete(record.id)
 }
 
 function isUnderWay({ status }: PrefixRecord): boolean {
@@ -151,6 +157,13 @@ function fileNameOf({ id, name, version }: PrefixRecord): string {
 
 /** The same; schemas have no word for what is read only. */
 export function toAnswer(record: PrefixRecord) {
-  const { dataset, metrics, samples, training } = record
-  return { ...record, dataset, metrics: { ...metrics }, samples: [...samples], training: { ...training } }
+  const { dataset, fineTuning, metrics, samples, training } = record
+  return {
+    ...record,
+    dataset,
+    metrics: { ...metrics },
+    samples: [...samples],
+    training: { ...training },
+    fineTuning: fineTuning && { ...fineTuning, metadata: fineTuning.metadata && { ...fineTuning.metadata } },
+  }
 }

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ServiceError } from '../../errors/errors.ts'
 import { createJobId, startingLabel } from '../../jobs/job.ts'
 import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
-import type { PrefixRecord } from '../../prefix/record.ts'
+import type { FineTuningRequest, PrefixRecord } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
 import { optionConflicts } from '../../train/conflicts.ts'
 import type { TrainingOptions } from '../../train/options.ts'
@@ -42,7 +42,12 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
   }
 }
 
-async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixRecord & { jobId: string }> {
+/** `fineTuning` is kept in the record: what OpenAI's interface was asked with. */
+export async function startTraining(
+  body: TrainBody,
+  parts: HttpParts,
+  fineTuning: FineTuningRequest | null = null,
+): Promise<PrefixRecord & { jobId: string }> {
   const { registry, queue, model } = parts
   const source = body.from === null ? null : await findSource(body.from, parts)
   const asked = askedOf(body, source)
@@ -63,6 +68,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     training: { ...options, ...(from && { from: startingLabel(from.prefixId, from.artifactSha256) }) },
     dataset,
     validation,
+    fineTuning,
     model: { name: model.name, sha256: model.sha256 },
     tokenizerSha256: model.tokenizerSha256,
   })
