@@ -9,6 +9,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
 import { Continuation, Generation } from './generation.ts'
 import { logProbability } from './logits.ts'
+import { Pace } from './pace.ts'
 import { pastOf } from './past.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { checkRequest, encodePrompts } from './prompt.ts'
@@ -16,12 +17,12 @@ import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
-import type { Batch } from './sequence.ts'
+import { type Batch, sequencesOf } from './sequence.ts'
 
 export interface EngineLimits {
   /** Sequences in line for a row; a request that does not fit whole is refused. */
   readonly waitingMax: number
-  /** Tokens of one prefill step, padding included. */
+  /** Prompt tokens of one step, padding included; fewer while other rows decode. */
   readonly prefillTokensMax: number
   /** Keys and values of resident prefixes. */
   readonly prefixBytesMax: number
@@ -46,6 +47,7 @@ export class Engine {
   readonly #runner: Runner
   readonly #sampler: Sampler
   readonly #pool: PrefixPool
+  readonly #pace = new Pace()
   /** Arrivals and departures wait here for the turn to begin; none happens in the middle of one. */
   readonly #inbox: (() => void)[] = []
   readonly #live = new Set<Generation>()
@@ -153,12 +155,14 @@ export class Engine {
       prefixTokens: prefixLength * prompts.length,
       inputTokens: prompts.reduce((sum, prompt) => sum + prompt.length, 0),
     }
-    const generation = new Generation({ tokenizer, maxNewTokens, stop, decoding, logprobs, usage })
+    const { prefixId, client = '' } = request
+    const shared = { tokenizer, prefixId, past, client, usage }
+    const generation = new Generation({ ...shared, maxNewTokens, stop, decoding, logprobs })
     const seed = request.seed ?? randomInt(2 ** 48 - 1)
     generation.continuations = prompts.flatMap((prompt, input) =>
       Array.from({ length: decoding.n }, (_, sample) => {
         const own = forkSeed(seed, input, sample)
-        return new Continuation(generation, input * decoding.n + sample, prompt, past, own)
+        return new Continuation(generation, input * decoding.n + sample, prompt, own)
       }),
     )
     return generation
@@ -197,7 +201,9 @@ export class Engine {
     for (;;) {
       await nextTurn()
       for (const arrive of this.#inbox.splice(0)) arrive()
-      const batch = this.#closed ? null : this.#scheduler.next()
+      const { prefillTokensMax } = this.#parts.limits
+      const pieceTokens = this.#pace.pieceTokens(this.#scheduler.decoding, prefillTokensMax)
+      const batch = this.#closed ? null : this.#scheduler.next(pieceTokens)
       if (batch === null) return
       await this.#step(batch)
     }
@@ -211,17 +217,23 @@ export class Engine {
       for (const generation of this.#live) {
         if (generation.continuations.some(({ row }) => row >= 0)) this.#fail(generation, batch, error)
       }
+      this.#scheduler.distrust()
       return
     }
+    const startMs = performance.now()
     let logits: Float32Array[]
     try {
       logits = await this.#runner.run(batch)
     } catch (error) {
-      for (const { generation } of batch.sequences) this.#fail(generation, batch, error)
+      for (const { generation } of sequencesOf(batch)) this.#fail(generation, batch, error)
+      this.#scheduler.distrust()
       return
     }
+    const { decode, prefill } = batch
+    const promptTokens = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
+    this.#pace.observe(performance.now() - startMs, decode?.sequences.length ?? 0, promptTokens)
     this.#scheduler.advance(batch)
-    batch.sequences.forEach((continuation, i) => {
+    sequencesOf(batch).forEach((continuation, i) => {
       if (continuation.state !== 'decoding') return
       try {
         this.#accept(continuation, logits[i] as Float32Array)
@@ -241,8 +253,8 @@ export class Engine {
     generation.settle()
   }
 
-  #fail(generation: Generation, batch: Batch, cause: unknown): void {
-    const message = `the model failed in a ${batch.phase} step: ${cause instanceof Error ? cause.message : String(cause)}`
+  #fail(generation: Generation, batch: Batch<Continuation>, cause: unknown): void {
+    const message = `the model failed in a step of ${sequencesOf(batch).length} rows: ${cause instanceof Error ? cause.message : String(cause)}`
     generation.events.fail(new ServiceError('engine_failed', message, {}, { cause }))
     this.#free(generation)
   }

@@ -26,6 +26,8 @@ export interface GenerateRequest {
   readonly seed: number | null
   readonly decoding: Decoding
   readonly logprobs: boolean
+  /** Whom the tokens are charged to, so that the line is fair; any string, the same for the same caller. */
+  readonly client?: string
 }
 
 export type FinishReason = 'stop' | 'length'

@@ -5,6 +5,7 @@ import { openModel } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
 import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
+import { partsMax } from '../runtime/runtime.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer } from '../tokenizer/tokenizer.ts'
 import type { EngineWorkerData } from './client.ts'
@@ -42,7 +43,7 @@ async function open(
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
   const runtime = createOnnxRuntime({ threads: data.threads, packed: true })
   const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
+  const session = await runtime.openSession(model.forwardGraph(partsMax), model.weights, layout)
   const { name, sha256 } = model
   const resident = { name, sha256, tokenizerSha256: tokenizer.sha256, layers, heads, headDim, positionsMax, vocabulary }
   const loadPrefix: PrefixLoader = async (prefixId) => {

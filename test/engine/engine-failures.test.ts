@@ -54,8 +54,8 @@ test('a step that fails ends the requests in it with engine_failed, and the engi
   const { engine, session } = makeEngine()
   const expected = await collect(engine.generate(request(), never))
   let failures = 0
-  session.beforeExtend = (_, tokens) => {
-    if (tokens[0]?.length !== 1 || failures > 0) return
+  session.beforeExtend = ([part]) => {
+    if (part?.tokens[0]?.length !== 1 || failures > 0) return
     failures++
     throw new Error('the device is on fire')
   }
@@ -65,7 +65,7 @@ test('a step that fails ends the requests in it with engine_failed, and the engi
   ])
   for (const result of await failing) {
     assert.equal(result.status, 'rejected')
-    serviceError('engine_failed', 'decode step', 'the device is on fire')(result.reason)
+    serviceError('engine_failed', 'in a step of', 'the device is on fire')(result.reason)
   }
   assert.deepEqual(await collect(engine.generate(request(), never)), expected)
   assert.deepEqual(await settled(engine), { waiting: 0, running: 0 })
