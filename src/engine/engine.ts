@@ -7,6 +7,7 @@ import { defaultTemplate } from '../prefix/template.ts'
 import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
+import { withinDeadline } from './deadline.ts'
 import { Continuation, Generation } from './generation.ts'
 import { logProbability } from './logits.ts'
 import { Pace } from './pace.ts'
@@ -38,9 +39,6 @@ export interface EngineParts {
   readonly limits: EngineLimits
 }
 
-/** What a client is told to wait when the line is full. */
-const retryAfterSeconds = 1
-
 export class Engine {
   readonly #parts: EngineParts
   readonly #scheduler: Scheduler<Continuation>
@@ -71,7 +69,13 @@ export class Engine {
   }
 
   /** Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows. */
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+  generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+    const { deadlineMs } = request
+    if (deadlineMs === undefined) return this.#generate(request, signal)
+    return withinDeadline(deadlineMs, signal, (inner) => this.#generate(request, inner))
+  }
+
+  async *#generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
     const places = request.inputs.length * request.decoding.n
@@ -123,7 +127,7 @@ export class Engine {
       throw new ServiceError(
         'overloaded',
         `the waiting line has ${taken} of ${waitingMax} places taken, the request needs ${places}`,
-        { retryAfterSeconds },
+        { retryAfterSeconds: this.#pace.retryAfterSeconds(taken + places - waitingMax) },
       )
     }
     this.#reserved += places
@@ -250,6 +254,7 @@ export class Engine {
     const logprob = generation.parts.logprobs ? logProbability(logits, token) : null
     if (!continuation.accept(token, logprob)) return
     this.#scheduler.finish(continuation)
+    this.#pace.observeEnd(performance.now(), this.#scheduler.waiting > 0)
     generation.settle()
   }
 

@@ -8,6 +8,8 @@ const weight = 0.1
 const tokensMin = 8
 /** Before anything was measured. */
 const tokensFirst = 32
+/** Nobody is told to stay away for longer. */
+const retryAfterSecondsMax = 60
 
 /**
  * Running means of two measures: the time of a step that only decodes, and the time that each prompt token adds to one. A piece
@@ -17,6 +19,9 @@ const tokensFirst = 32
 export class Pace {
   #decodeMs = 0
   #tokenMs = 0
+  /** Between two ends of sequences while others wait. */
+  #intervalMs = 0
+  #endedMs: number | null = null
 
   /** Prompt tokens for the next step; `max` where nothing decodes and so nobody waits. */
   pieceTokens(decodingRows: number, max: number): number {
@@ -33,6 +38,18 @@ export class Pace {
       const added = Math.max(ms - this.#decodeMs, 0.02 * ms) / promptTokens
       this.#tokenMs = follow(this.#tokenMs, added)
     } else if (decodingRows === 0) this.#tokenMs = follow(this.#tokenMs, ms / promptTokens)
+  }
+
+  /** Tells that a sequence ended; `waiting`: another takes its row at once. */
+  observeEnd(nowMs: number, waiting: boolean): void {
+    if (this.#endedMs !== null) this.#intervalMs = follow(this.#intervalMs, nowMs - this.#endedMs)
+    // While nobody waits the time between two ends says nothing of how fast they could be.
+    this.#endedMs = waiting ? nowMs : null
+  }
+
+  /** How long until so many places in line are free, in whole seconds. */
+  retryAfterSeconds(places: number): number {
+    return Math.min(retryAfterSecondsMax, Math.max(1, Math.ceil((places * this.#intervalMs) / 1000)))
   }
 
   /** Milliseconds of a step that only decodes; 0 before the first. */

@@ -9,11 +9,16 @@ import { stopLengthMax, stopTextsMax } from './stop-texts.ts'
 /** Beyond these a penalty or a temperature drives logits out of float32's range or makes them all alike. */
 const penaltyRange = [0.01, 100] as const
 const temperatureMax = 100
+/** An hour. */
+export const deadlineMsMax = 3_600_000
 
 /** Throws `invalid_request` that names the field, what came and what is allowed. */
-export function checkRequest({ inputs, maxNewTokens, stop, seed, decoding }: GenerateRequest): void {
+export function checkRequest({ inputs, maxNewTokens, stop, seed, decoding, deadlineMs }: GenerateRequest): void {
   const { strategy, temperature, topK, topP, repetitionPenalty, n } = decoding
   check(inputs.length >= 1, 'inputs', inputs.length, 'at least one')
+  if (deadlineMs !== undefined) {
+    check(isCount(deadlineMs, 1) && deadlineMs <= deadlineMsMax, 'deadlineMs', deadlineMs, `1 to ${deadlineMsMax}`)
+  }
   check(isCount(maxNewTokens, 1), 'maxNewTokens', maxNewTokens, 'a whole number from 1')
   check(stop.length <= stopTextsMax, 'stop', stop.length, `at most ${stopTextsMax} texts`)
   for (const text of stop) {

@@ -28,6 +28,8 @@ export interface GenerateRequest {
   readonly logprobs: boolean
   /** Whom the tokens are charged to, so that the line is fair; any string, the same for the same caller. */
   readonly client?: string
+  /** Ends with `deadline_exceeded` so many ms after it came, waiting or running. */
+  readonly deadlineMs?: number
 }
 
 export type FinishReason = 'stop' | 'length'

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Decoding, GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { ServiceError } from '../../errors/errors.ts'
+import { clientOf } from '../auth.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
@@ -30,24 +31,26 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
                 'text/event-stream': { schema: GeneratedStream },
               },
             },
-            ...problems(400, 404, 409, 413, 415, 422, 503),
+            ...problems(400, 404, 409, 413, 415, 422, 503, 504),
           },
         },
       },
       async (request, reply) => {
         const { body } = request
+        // Without keys an Authorization header is anybody's word.
+        const client = parts.apiKeys === null ? '' : clientOf(request)
         checkDecoding(body.decoding)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
         if (!body.stream) {
           const abort = new AbortController()
           // The client hung up: stop decoding for it, and give its rows to another.
           reply.raw.once('close', () => abort.abort())
-          const generated = await lastOf(engine.generate(toEngine(body, prefixId), abort.signal), prefixId)
+          const generated = await lastOf(engine.generate(toEngine(body, prefixId, client), abort.signal), prefixId)
           metrics.countTokens(generated.usage.outputTokens)
           return generated
         }
         const signal = streams.enter(reply)
-        const events = engine.generate(toEngine(body, prefixId), signal)[Symbol.asyncIterator]()
+        const events = engine.generate(toEngine(body, prefixId, client), signal)[Symbol.asyncIterator]()
         // What is wrong with the request shows before the first event, and still has a status to be told with.
         const first = events.next()
         await withinMs(first, limits.keepAliveMs)
@@ -72,10 +75,12 @@ export function checkDecoding({ strategy, beams, lengthPenalty }: GenerateBody['
   if (errors.length > 0) throw invalidFields(errors)
 }
 
-function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest {
-  const { input, maxNewTokens, stop, seed, logprobs } = body
+function toEngine(body: GenerateBody, prefixId: string | null, client: string): GenerateRequest {
+  const { input, maxNewTokens, stop, seed, logprobs, deadlineMs } = body
   const inputs = typeof input === 'string' ? [input] : input
-  return { prefixId, inputs, maxNewTokens, stop, seed, decoding: toDecoding(body.decoding), logprobs }
+  const whom = client === '' ? {} : { client }
+  const due = deadlineMs === undefined ? {} : { deadlineMs }
+  return { prefixId, inputs, maxNewTokens, stop, seed, decoding: toDecoding(body.decoding), logprobs, ...whom, ...due }
 }
 
 /** Of a body that `checkDecoding` has let through. */

@@ -51,6 +51,9 @@ export const GenerateBody = requestBody(
     }),
     decoding: Decoding,
     logprobs: Type.Boolean({ default: false, description: 'Answer the log-probability of each token, in nats.' }),
+    deadlineMs: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 3_600_000, description: 'Give up after so many ms, waiting or running.' }),
+    ),
     stream: Type.Boolean({ default: false, description: 'Answer as server-sent events.' }),
   },
   {
