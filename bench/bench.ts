@@ -11,6 +11,7 @@ import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { measureChoice } from './choose.ts'
 import { measureCuda } from './cuda.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
+import { measureGaps } from './gaps.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
 import { compareRealBatches } from './real-batches.ts'
@@ -21,10 +22,11 @@ import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 
-const usage = `npm run bench -- [service | report | e2e | choose | sampling] [options]
+const usage = `npm run bench -- [service | report | e2e | choose | gaps | sampling] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
   report                     everything, PEFT included, into docs/benchmarks.md
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
+  gaps                       time between two tokens of rows that decode while prompts of 900 tokens keep arriving
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
   sampling                   microseconds a row of choosing a token, for each option of a request; no model runs
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
@@ -79,7 +81,7 @@ async function run(): Promise<void> {
   const [rows, rounds, threads] = [count('rows'), count('rounds'), count('threads')]
   const machine = describeMachine()
   const [what, ...rest] = positionals
-  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', 'sampling', undefined].includes(what))
+  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', 'gaps', 'sampling', undefined].includes(what))
     throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
   const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
   if (values.runtime === 'cuda') print({ ...(await onDevice(folder, rounds, threads)), ...machine, threads })
@@ -91,7 +93,8 @@ async function run(): Promise<void> {
   } else if (what === 'choose') {
     if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
     say(`wrote ${await measureChoice(folder, values.data, threads, say)}`)
-  } else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
+  } else if (what === 'gaps') print({ ...(await gaps(folder, rows, threads)), ...machine, threads })
+  else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
     const models = [
       await measure(folder, null, reported, { rows, threads, rounds }),
@@ -108,6 +111,20 @@ async function run(): Promise<void> {
     const measured = await measure(folder, values.against ?? null, [values.precision], { rows, threads, rounds })
     print({ ...measured, ...machine, threads })
   }
+}
+
+/** Seconds of each measurement, and tokens of the prompts that arrive: the second is the bar, the first to compare with. */
+const gapSeconds = 30
+const gapPrompts = [0, 900]
+
+async function gaps(folder: string, rows: number, threads: number): Promise<{ gaps: Figures[] }> {
+  const runtime = createOnnxRuntime({ threads, packed: true })
+  const model = await openModel(folder)
+  const measured: Figures[] = []
+  for (const promptLength of gapPrompts) {
+    measured.push(await measureGaps(runtime, model, { rows, promptLength, seconds: gapSeconds }))
+  }
+  return { gaps: measured }
 }
 
 interface Settings {

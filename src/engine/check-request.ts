@@ -17,11 +17,16 @@ export const bannedMax = 256
 export const bannedLengthMax = 64
 export const topLogprobsMax = 20
 export const beamsMax = 64
+/** An hour. */
+export const deadlineMsMax = 3_600_000
 
 /** Throws `invalid_request` that names the field, what came and what is allowed. */
 export function checkRequest(request: GenerateRequest): void {
-  const { inputs, maxNewTokens, minNewTokens = 0, stop, seed, decoding, topLogprobs = null } = request
+  const { inputs, maxNewTokens, minNewTokens = 0, stop, seed, decoding, topLogprobs = null, deadlineMs } = request
   check(inputs.length >= 1, 'inputs', inputs.length, 'at least one')
+  if (deadlineMs !== undefined) {
+    check(isCount(deadlineMs, 1) && deadlineMs <= deadlineMsMax, 'deadlineMs', deadlineMs, `1 to ${deadlineMsMax}`)
+  }
   check(isCount(maxNewTokens, 1), 'maxNewTokens', maxNewTokens, 'a whole number from 1')
   const leastFits = isCount(minNewTokens, 0) && minNewTokens <= maxNewTokens
   check(leastFits, 'minNewTokens', minNewTokens, `a whole number from 0 to maxNewTokens, ${maxNewTokens}`)

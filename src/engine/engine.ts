@@ -8,7 +8,9 @@ import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
 import { checkRequest } from './check-request.ts'
+import { withinDeadline } from './deadline.ts'
 import { Continuation, Generation } from './generation.ts'
+import { Pace } from './pace.ts'
 import { pastOf } from './past.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { encodePrompts } from './prompt.ts'
@@ -16,12 +18,12 @@ import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
-import type { Batch } from './sequence.ts'
+import { type Batch, sequencesOf } from './sequence.ts'
 
 export interface EngineLimits {
   /** Sequences in line for a row; a request that does not fit whole is refused. */
   readonly waitingMax: number
-  /** Tokens of one prefill step, padding included. */
+  /** Prompt tokens of one step, padding included; fewer while other rows decode. */
   readonly prefillTokensMax: number
   /** Keys and values of resident prefixes. */
   readonly prefixBytesMax: number
@@ -37,15 +39,13 @@ export interface EngineParts {
   readonly limits: EngineLimits
 }
 
-/** What a client is told to wait when the line is full. */
-const retryAfterSeconds = 1
-
 export class Engine {
   readonly #parts: EngineParts
   readonly #scheduler: Scheduler<Continuation>
   readonly #runner: Runner
   readonly #sampler: Sampler
   readonly #pool: PrefixPool
+  readonly #pace = new Pace()
   /** Arrivals and departures wait here for the turn to begin; none happens in the middle of one. */
   readonly #inbox: (() => void)[] = []
   readonly #live = new Set<Generation>()
@@ -69,7 +69,13 @@ export class Engine {
   }
 
   /** Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows. */
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+  generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+    const { deadlineMs } = request
+    if (deadlineMs === undefined) return this.#generate(request, signal)
+    return withinDeadline(deadlineMs, signal, (inner) => this.#generate(request, inner))
+  }
+
+  async *#generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
     const places = request.inputs.length * request.decoding.bestOf
@@ -121,7 +127,7 @@ export class Engine {
       throw new ServiceError(
         'overloaded',
         `the waiting line has ${taken} of ${waitingMax} places taken, the request needs ${places}`,
-        { retryAfterSeconds },
+        { retryAfterSeconds: this.#pace.retryAfterSeconds(taken + places - waitingMax) },
       )
     }
     this.#reserved += places
@@ -153,13 +159,15 @@ export class Engine {
       prefixTokens: prefixLength * prompts.length,
       inputTokens: prompts.reduce((sum, prompt) => sum + prompt.length, 0),
     }
-    const lengths = { maxNewTokens, minNewTokens }
-    const generation = new Generation({ tokenizer, ...lengths, stop, decoding, logprobs, topLogprobs, usage })
+    const { prefixId, client = '' } = request
+    const shared = { tokenizer, prefixId, past, client, usage }
+    const asked = { maxNewTokens, minNewTokens, stop, decoding, logprobs, topLogprobs }
+    const generation = new Generation({ ...shared, ...asked })
     const seed = request.seed ?? randomInt(2 ** 48 - 1)
     generation.continuations = prompts.flatMap((prompt, input) =>
       Array.from({ length: decoding.bestOf }, (_, sample) => {
         const own = forkSeed(seed, input, sample)
-        return new Continuation(generation, input * decoding.bestOf + sample, prompt, past, own)
+        return new Continuation(generation, input * decoding.bestOf + sample, prompt, own)
       }),
     )
     return generation
@@ -198,7 +206,9 @@ export class Engine {
     for (;;) {
       await nextTurn()
       for (const arrive of this.#inbox.splice(0)) arrive()
-      const batch = this.#closed ? null : this.#scheduler.next()
+      const { prefillTokensMax } = this.#parts.limits
+      const pieceTokens = this.#pace.pieceTokens(this.#scheduler.decoding, prefillTokensMax)
+      const batch = this.#closed ? null : this.#scheduler.next(pieceTokens)
       if (batch === null) return
       await this.#step(batch)
     }
@@ -212,17 +222,23 @@ export class Engine {
       for (const generation of this.#live) {
         if (generation.continuations.some(({ row }) => row >= 0)) this.#fail(generation, batch, error)
       }
+      this.#scheduler.distrust()
       return
     }
+    const startMs = performance.now()
     let logits: Float32Array[]
     try {
       logits = await this.#runner.run(batch)
     } catch (error) {
-      for (const { generation } of batch.sequences) this.#fail(generation, batch, error)
+      for (const { generation } of sequencesOf(batch)) this.#fail(generation, batch, error)
+      this.#scheduler.distrust()
       return
     }
+    const { decode, prefill } = batch
+    const promptTokens = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
+    this.#pace.observe(performance.now() - startMs, decode?.sequences.length ?? 0, promptTokens)
     this.#scheduler.advance(batch)
-    batch.sequences.forEach((continuation, i) => {
+    sequencesOf(batch).forEach((continuation, i) => {
       if (continuation.state !== 'decoding') return
       try {
         this.#accept(continuation, logits[i] as Float32Array)
@@ -240,11 +256,12 @@ export class Engine {
     const score = generation.scored ? this.#sampler.score(logits, token, topLogprobs ?? 0) : null
     if (!continuation.accept(token, score)) return
     this.#scheduler.finish(continuation)
+    this.#pace.observeEnd(performance.now(), this.#scheduler.waiting > 0)
     generation.settle()
   }
 
-  #fail(generation: Generation, batch: Batch, cause: unknown): void {
-    const message = `the model failed in a ${batch.phase} step: ${cause instanceof Error ? cause.message : String(cause)}`
+  #fail(generation: Generation, batch: Batch<Continuation>, cause: unknown): void {
+    const message = `the model failed in a step of ${sequencesOf(batch).length} rows: ${cause instanceof Error ? cause.message : String(cause)}`
     generation.events.fail(new ServiceError('engine_failed', message, {}, { cause }))
     this.#free(generation)
   }

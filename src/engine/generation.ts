@@ -13,6 +13,10 @@ import { StopTexts } from './stop-texts.ts'
 
 /** What all continuations of a request share. */
 export interface GenerationParts {
+  readonly prefixId: string | null
+  /** Keys and values of the prefix. */
+  readonly past: Past | null
+  readonly client: string
   readonly tokenizer: Tokenizer
   readonly maxNewTokens: number
   readonly minNewTokens: number
@@ -29,6 +33,8 @@ export class Continuation implements Sequence, Sampled {
   readonly generation: Generation
   readonly prompt: readonly number[]
   readonly past: Past | null
+  readonly prefixKey: string
+  readonly client: string
   readonly random: Random
   readonly output: number[] = []
   state: SequenceState = 'waiting'
@@ -41,11 +47,14 @@ export class Continuation implements Sequence, Sampled {
   #text = ''
   #finishReason: FinishReason | null = null
 
-  constructor(generation: Generation, index: number, prompt: readonly number[], past: Past | null, seed: number) {
+  constructor(generation: Generation, index: number, prompt: readonly number[], seed: number) {
+    const { prefixId, past, client } = generation.parts
     this.generation = generation
     this.#index = index
     this.prompt = prompt
     this.past = past
+    this.prefixKey = prefixId ?? ''
+    this.client = client
     this.random = new Random(seed)
     this.#detokenizer = new Detokenizer(generation.parts.tokenizer)
     this.#stopTexts = new StopTexts(generation.parts.stop)

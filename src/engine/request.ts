@@ -78,6 +78,10 @@ export interface GenerateRequest {
   readonly logprobs: boolean
   /** Adds each token with its text, and so many alternatives, 0 or more; null and left out: off. */
   readonly topLogprobs?: number | null
+  /** Whom the tokens are charged to, so that the line is fair; any string, the same for the same caller. */
+  readonly client?: string
+  /** Ends with `deadline_exceeded` so many ms after it came, waiting or running. */
+  readonly deadlineMs?: number
 }
 
 export type FinishReason = 'stop' | 'length'

@@ -53,7 +53,7 @@ async function open(
       }),
   })
   const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
+  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout)
   const { name, sha256 } = model
   const resident = {
     name,

@@ -28,6 +28,7 @@ export const kinds: { readonly [Code in ProblemCode]: Kind } = {
   job_not_found: { status: 404, title: 'There is no such job' },
   job_finished: { status: 409, title: 'The job has ended already' },
   cancelled: { status: 503, title: 'The work was cancelled' },
+  deadline_exceeded: { status: 504, title: 'The request was not done by its deadline' },
   training_diverged: { status: 422, title: 'The training ran away' },
   model_invalid: { status: 500, title: 'The model folder cannot be used' },
   config_invalid: { status: 500, title: 'The configuration cannot be used' },

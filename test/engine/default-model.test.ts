@@ -8,12 +8,13 @@ import { openModel } from '../../src/model/model.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { Random } from '../../src/random/random.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
+import { partsMax } from '../../src/runtime/runtime.ts'
 import { openTokenizer } from '../../src/tokenizer/tokenizer.ts'
 
 const model = await openModel('model')
 const tokenizer = await openTokenizer('model')
 const { layers, heads, headDim } = model.config
-const session = await createOnnxRuntime({ threads: 2 }).openSession(model.forwardGraph(), model.weights, {
+const session = await createOnnxRuntime({ threads: 2 }).openSession(model.forwardGraph(partsMax), model.weights, {
   ...model.config,
   rowsMax: 8,
 })

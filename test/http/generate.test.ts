@@ -81,6 +81,31 @@ test('fields that do not go together are refused, each where it stands', async (
   assert.equal(engine.requests.length, 0)
 })
 
+test('the engine hears of a deadline, and that one has passed is a 504 problem', async () => {
+  const { app, engine } = makeService()
+  const payload = { input, deadlineMs: 50 }
+  await app.inject({ method: 'POST', url: '/generate', payload })
+  assert.equal(engine.requests[0]?.deadlineMs, 50)
+  engine.fails = new ServiceError('deadline_exceeded', 'not done within 50 ms', { deadlineMs: 50 })
+  const response = await app.inject({ method: 'POST', url: '/generate', payload })
+  assert.equal(response.statusCode, 504)
+  assert.equal(response.json().code, 'deadline_exceeded')
+})
+
+test('the engine can tell callers apart by their keys, and is not told the keys', async () => {
+  const { app, engine } = makeService({ apiKeys: ['key-one', 'key-two'] })
+  for (const key of ['key-one', 'key-two', 'key-one']) {
+    const headers = { authorization: `Bearer ${key}` }
+    await app.inject({ method: 'POST', url: '/generate', payload: { input }, headers })
+  }
+  const [one, two, again] = engine.requests.map(({ client }) => client)
+  assert.ok(one !== undefined && one === again && one !== two && !one.includes('key'))
+  const open = makeService()
+  const headers = { authorization: 'Bearer anything' }
+  await open.app.inject({ method: 'POST', url: '/generate', payload: { input }, headers })
+  assert.equal(open.engine.requests[0]?.client, undefined)
+})
+
 test('a prefix is found by its id, its name and its name with a version', async () => {
   const service = makeService()
   const first = await addReadyPrefix(service)

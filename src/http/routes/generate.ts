@@ -2,6 +2,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
+import { clientOf } from '../auth.ts'
 import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { Metrics } from '../metrics.ts'
@@ -31,18 +32,19 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
                 'text/event-stream': { schema: GeneratedStream },
               },
             },
-            ...problems(400, 404, 409, 413, 415, 422, 503),
+            ...problems(400, 404, 409, 413, 415, 422, 503, 504),
           },
         },
       },
       async (request, reply) => {
         const { body } = request
         checkBody(body)
+        // Without keys an Authorization header is anybody's word.
+        const client = parts.apiKeys === null ? '' : clientOf(request)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
-        if (!body.stream) {
-          return toGenerated(await generateWhole(toEngine(body, prefixId), reply, { engine, metrics }), prefixId)
-        }
-        const begun = await beginStream(toEngine(body, prefixId), reply, { engine, limits, streams })
+        const asked = toEngine(body, prefixId, client)
+        if (!body.stream) return toGenerated(await generateWhole(asked, reply, { engine, metrics }), prefixId)
+        const begun = await beginStream(asked, reply, { engine, limits, streams })
         return streams.send(reply, toServerEvents(readEvents(begun, metrics), { prefixId, request }))
       },
     )
@@ -65,11 +67,12 @@ function checkBody({ decoding, stream, minNewTokens, maxNewTokens }: GenerateBod
   checkStrategy(decoding)
 }
 
-function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest {
-  const { input, maxNewTokens, minNewTokens, stop, seed, logprobs, topLogprobs } = body
+function toEngine(body: GenerateBody, prefixId: string | null, client: string): GenerateRequest {
+  const { input, maxNewTokens, minNewTokens, stop, seed, logprobs, topLogprobs, deadlineMs } = body
   const inputs = typeof input === 'string' ? [input] : input
   const decoding = toDecoding(body.decoding)
-  return { prefixId, inputs, maxNewTokens, minNewTokens, stop, seed, decoding, logprobs, topLogprobs }
+  const whom = { ...(client !== '' && { client }), ...(deadlineMs !== undefined && { deadlineMs }) }
+  return { prefixId, inputs, maxNewTokens, minNewTokens, stop, seed, decoding, logprobs, topLogprobs, ...whom }
 }
 
 function toGenerated(event: Generation, prefix: string | null): Generated {

@@ -47,6 +47,9 @@ export const GenerateBody = requestBody(
       default: null,
       description: 'Answer each token with its text and so many alternatives; null: off.',
     }),
+    deadlineMs: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 3_600_000, description: 'Give up after so many ms, waiting or running.' }),
+    ),
     stream: Type.Boolean({ default: false, description: 'Answer as server-sent events.' }),
   },
   {

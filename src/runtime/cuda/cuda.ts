@@ -33,6 +33,7 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
     name: 'cuda',
     description: `${name}, ${Math.round(memoryBytes / 2 ** 30)} GiB, compute capability ${architecture / 10}`,
     bytesPerSecond,
+    segments: 1,
     compile: async (graph, frozen, form = 'float32') =>
       new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
     // Half the bytes of every frozen matrix, and the tensor cores.

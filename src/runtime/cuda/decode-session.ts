@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import { makeGraph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
-import type { CacheLayout, DecodeSession, Past } from '../runtime.ts'
+import type { CacheLayout, DecodeSession, Past, SessionPart } from '../runtime.ts'
 import { Executable } from './executable.ts'
 import { lower } from './lower.ts'
 import { at, type Form, type Lowering } from './lowering.ts'
@@ -107,12 +107,22 @@ export class CudaDecodeSession implements DecodeSession {
     return new Float32Array(fetched, executable.offsetOf('logits'), batch * this.vocabulary)
   }
 
-  trim(rows: number): void {
-    this.lengths.fill(0, rows)
+  /** One CUDA graph for each part: prompts and rows that decode have shapes of their own, and few graphs serve all pairs of them. */
+  async step(parts: readonly SessionPart[]): Promise<Float32Array> {
+    const [first, ...others] = parts
+    assert.ok(first !== undefined)
+    if (others.length === 0) return this.extend(first.start, first.tokens)
+    const logits = new Float32Array(parts.reduce((rows, { tokens }) => rows + tokens.length, 0) * this.vocabulary)
+    let row = 0
+    for (const { start, tokens } of parts) {
+      logits.set(await this.extend(start, tokens), row * this.vocabulary)
+      row += tokens.length
+    }
+    return logits
   }
 
-  move(from: number, to: number): void {
-    this.copy(from, to, 0, this.lengths[from] as number)
+  release(rows: readonly number[]): void {
+    for (const row of rows) this.lengths[row] = 0
   }
 
   /** Positions from `since` to below `until` of row `from` go to row `to`, which ends there; what it holds before them it keeps. */

@@ -14,7 +14,7 @@ const cuda = (): CudaRuntime => (opened ??= testCuda.open({ checked: true }))
 
 async function openSession(runtime: Runtime, folder = `${goldenFolder}/model`, rowsMax = 4): Promise<DecodeSession> {
   const model = await openModel(folder)
-  return runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax })
+  return runtime.openSession(model.forwardGraph(runtime.segments), model.weights, { ...model.config, rowsMax })
 }
 
 const past: Past = {
@@ -56,10 +56,17 @@ test('rows with different prefixes, lengths and places go on as on the CPU, also
     session.seed(2, null)
     session.seed(3, past)
     const own = [(await session.extend(1, [a.prompt, b.prompt.slice(0, 1), b.prompt])).slice()]
-    session.move(3, 0)
-    session.trim(3)
+    session.copy(3, 0, 0, session.lengths[3] as number)
+    session.release([3])
     own.push((await session.extend(0, [[5], [6], [7, 8, 9]])).slice())
     own.push((await session.extend(2, [[10]])).slice())
+    // Rows that decode and a piece of a prompt in one step, from a row that begins as another does.
+    session.copy(2, 3, 0, past.length + 1)
+    const parts = [
+      { start: 0, tokens: [[4], [3]] },
+      { start: 3, tokens: [b.prompt] },
+    ]
+    own.push((await session.step(parts)).slice())
     answers.push(own)
   }
   const [device, host] = answers as [Float32Array[], Float32Array[]]

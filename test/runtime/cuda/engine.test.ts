@@ -16,7 +16,10 @@ const prompts = ['a', 'hello there', 'The Bell is an inn', 'x y z', 'one two thr
 async function texts(runtime: Runtime): Promise<string[]> {
   const model = await openModel(`${goldenFolder}/model`)
   const { layers, heads, headDim } = model.config
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax: 3 })
+  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, {
+    ...model.config,
+    rowsMax: 3,
+  })
   const { prefixLength } = golden
   const belongs = { modelSha256: model.sha256, tokenizerSha256: letterTokenizer.sha256 }
   const shape = { prefixLength, textPositionStart: prefixLength, layers, heads, headDim }
