@@ -10,6 +10,7 @@ import { abortable, cancelledError } from './cancellation.ts'
 import { Continuation, Generation } from './generation.ts'
 import { logProbability } from './logits.ts'
 import { pastOf } from './past.ts'
+import { type Observer, StepWatch } from './observer.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { checkRequest, encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
@@ -17,6 +18,8 @@ import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
 import type { Batch } from './sequence.ts'
+import type { EngineState } from './step-figures.ts'
+import { type Account, Stopwatch } from './stopwatch.ts'
 
 export interface EngineLimits {
   /** Sequences in line for a row; a request that does not fit whole is refused. */
@@ -35,6 +38,8 @@ export interface EngineParts {
   readonly tokenizer: Tokenizer
   readonly loadPrefix: PrefixLoader
   readonly limits: EngineLimits
+  /** Told of each step. */
+  readonly observer?: Observer
 }
 
 /** What a client is told to wait when the line is full. */
@@ -68,8 +73,43 @@ export class Engine {
     return { waiting: this.#scheduler.waiting + this.#reserved, running: this.#scheduler.running }
   }
 
-  /** Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows. */
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+  /** For figures: how full it is. */
+  get state(): EngineState {
+    const { lengths, layout } = this.#parts.session
+    const { load } = this
+    return {
+      ...load,
+      // Rows that were left keep their lengths until the next step: at rest there is none.
+      cachePositions: load.running === 0 ? 0 : lengths.reduce((sum, length) => sum + length, 0),
+      cachePositionsMax: layout.rowsMax * layout.positionsMax,
+      prefixes: this.#pool.size,
+      prefixBytes: this.#pool.bytes,
+      evictions: this.#pool.evictions,
+    }
+  }
+
+  /**
+   * Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows.
+   * `onEnd` is called once, however it ends.
+   */
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onEnd: (account: Account) => void = () => {},
+  ): AsyncGenerator<GenerateEvent, void> {
+    const stopwatch = new Stopwatch()
+    try {
+      yield* this.#generate(request, signal, stopwatch)
+    } finally {
+      onEnd(stopwatch.ended())
+    }
+  }
+
+  async *#generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    stopwatch: Stopwatch,
+  ): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
     const places = request.inputs.length * request.decoding.n
@@ -82,14 +122,20 @@ export class Engine {
     }
     try {
       try {
-        if (request.prefixId !== null) lease = await this.#lease(request.prefixId, signal)
+        if (request.prefixId !== null) {
+          stopwatch.leasing(this.#pool.has(request.prefixId))
+          lease = await this.#lease(request.prefixId, signal)
+          stopwatch.leased()
+        }
         generation = await this.#makeGeneration(request, lease)
+        generation.stopwatch = stopwatch
         if (signal.aborted) throw cancelledError()
         if (this.#closed) throw stoppingError()
       } finally {
         this.#reserved -= places
       }
       signal.addEventListener('abort', abort, { once: true })
+      stopwatch.queued(generation.parts.usage.inputTokens)
       this.#enter(generation)
       yield* generation.events.read()
     } finally {
@@ -204,6 +250,7 @@ export class Engine {
   }
 
   async #step(batch: Batch<Continuation>): Promise<void> {
+    const watch = new StepWatch([batch])
     try {
       this.#runner.arrange(batch)
     } catch (error) {
@@ -229,6 +276,7 @@ export class Engine {
         this.#fail(continuation.generation, batch, error)
       }
     })
+    watch.end(this.#parts.observer ?? null)
   }
 
   #accept(continuation: Continuation, logits: Float32Array): void {

@@ -7,6 +7,7 @@ import { EventStream } from './event-stream.ts'
 import type { Decoding, FinishReason, GenerateEvent, Output, Usage } from './request.ts'
 import type { Sampled } from './sampler.ts'
 import type { Sequence, SequenceState } from './sequence.ts'
+import type { Stopwatch } from './stopwatch.ts'
 import { StopTexts } from './stop-texts.ts'
 
 /** What all continuations of a request share. */
@@ -84,6 +85,8 @@ export class Generation {
   readonly parts: GenerationParts
   readonly events = new EventStream<GenerateEvent>()
   continuations: readonly Continuation[] = []
+  /** null: nobody wants to know. */
+  stopwatch: Stopwatch | null = null
 
   constructor(parts: GenerationParts) {
     this.parts = parts

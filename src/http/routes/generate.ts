@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Decoding, GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { ServiceError } from '../../errors/errors.ts'
+import type { Generations } from '../generations.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
@@ -11,8 +12,13 @@ import { problems } from '../schemas/shared.ts'
 import { type ServerEvent, type Streams, withinMs } from '../streams.ts'
 import { invalidFields } from '../validation.ts'
 
-export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metrics): FastifyPluginAsyncTypebox {
-  const { engine, registry, limits } = parts
+export function generateRoutes(
+  parts: HttpParts,
+  generations: Generations,
+  streams: Streams,
+  metrics: Metrics,
+): FastifyPluginAsyncTypebox {
+  const { registry, limits } = parts
   return async (app) => {
     app.post(
       '/generate',
@@ -42,12 +48,15 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
           const abort = new AbortController()
           // The client hung up: stop decoding for it, and give its rows to another.
           reply.raw.once('close', () => abort.abort())
-          const generated = await lastOf(engine.generate(toEngine(body, prefixId), abort.signal), prefixId)
+          const generated = await lastOf(
+            generations.generate(request, toEngine(body, prefixId), abort.signal),
+            prefixId,
+          )
           metrics.countTokens(generated.usage.outputTokens)
           return generated
         }
         const signal = streams.enter(reply)
-        const events = engine.generate(toEngine(body, prefixId), signal)[Symbol.asyncIterator]()
+        const events = generations.generate(request, toEngine(body, prefixId), signal)[Symbol.asyncIterator]()
         // What is wrong with the request shows before the first event, and still has a status to be told with.
         const first = events.next()
         await withinMs(first, limits.keepAliveMs)

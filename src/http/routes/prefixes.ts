@@ -5,6 +5,7 @@ import { ServiceError } from '../../errors/errors.ts'
 import type { Job, JobStatus } from '../../jobs/job.ts'
 import { decodePrefix } from '../../prefix/artifact.ts'
 import type { PrefixRecord, PrefixStatus } from '../../prefix/record.ts'
+import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { peftArchive } from '../peft-archive.ts'
 import { ArtifactQuery, PrefixPage, PrefixParams, PrefixQuery, PrefixSchema } from '../schemas/prefixes.ts'
@@ -13,7 +14,7 @@ import { readNumbers } from '../validation.ts'
 
 const Bytes = Type.Unsafe<Buffer>({ type: 'string', contentMediaType: 'application/octet-stream' })
 
-export function prefixRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+export function prefixRoutes(parts: HttpParts, metrics: Metrics): FastifyPluginAsyncTypebox {
   const { registry } = parts
   return async (app) => {
     app.get(
@@ -99,6 +100,7 @@ export function prefixRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         const record = await registry.find(params.idOrName)
         if (isUnderWay(record)) await cancelQuietly(record, parts)
         await registry.delete(record.id)
+        metrics.forgetPrefix(record.id)
         return reply.code(204).send(null)
       },
     )
