@@ -13,7 +13,7 @@ const floors = [
   'engine train',
   'runtime model prefix',
   'graph store',
-  'tensor tokenizer config random evaluate',
+  'tensor tokenizer config random evaluate tracing',
   'errors',
 ]
 
@@ -21,7 +21,13 @@ const owners: Readonly<Record<string, readonly string[]>> = {
   fastify: ['http'],
   typebox: ['http'],
   fflate: ['http'],
-  'prom-client': ['http'],
+  // The engine keeps figures of its steps in its own thread.
+  'prom-client': ['http', 'engine'],
+  '@opentelemetry/api': ['tracing'],
+  '@opentelemetry/core': ['tracing'],
+  '@opentelemetry/exporter-trace-otlp-http': ['tracing'],
+  '@opentelemetry/resources': ['tracing'],
+  '@opentelemetry/sdk-trace-base': ['tracing'],
   bullmq: ['jobs'],
   ioredis: ['jobs'],
   pg: ['jobs'],

@@ -12,6 +12,7 @@ import { withinDeadline } from './deadline.ts'
 import { Continuation, Generation } from './generation.ts'
 import { Pace } from './pace.ts'
 import { pastOf } from './past.ts'
+import { type Observer, StepWatch } from './observer.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
@@ -19,6 +20,8 @@ import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
 import { type Batch, sequencesOf } from './sequence.ts'
+import type { EngineState } from './step-figures.ts'
+import { type Account, Stopwatch } from './stopwatch.ts'
 
 export interface EngineLimits {
   /** Sequences in line for a row; a request that does not fit whole is refused. */
@@ -37,6 +40,8 @@ export interface EngineParts {
   readonly tokenizer: Tokenizer
   readonly loadPrefix: PrefixLoader
   readonly limits: EngineLimits
+  /** Told of each step. */
+  readonly observer?: Observer
 }
 
 export class Engine {
@@ -68,14 +73,47 @@ export class Engine {
     return { waiting: this.#scheduler.waiting + this.#reserved, running: this.#scheduler.running }
   }
 
-  /** Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows. */
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
-    const { deadlineMs } = request
-    if (deadlineMs === undefined) return this.#generate(request, signal)
-    return withinDeadline(deadlineMs, signal, (inner) => this.#generate(request, inner))
+  /** For figures: how full it is. */
+  get state(): EngineState {
+    const { lengths, layout } = this.#parts.session
+    const { load } = this
+    return {
+      ...load,
+      // Rows that were left keep their lengths until the next step: at rest there is none.
+      cachePositions: load.running === 0 ? 0 : lengths.reduce((sum, length) => sum + length, 0),
+      cachePositionsMax: layout.rowsMax * layout.positionsMax,
+      prefixes: this.#pool.size,
+      prefixBytes: this.#pool.bytes,
+      evictions: this.#pool.evictions,
+      reusedTokens: this.#scheduler.reusedTokens,
+    }
   }
 
-  async *#generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+  /**
+   * Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows.
+   * `onEnd` is called once, however it ends.
+   */
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onEnd: (account: Account) => void = () => {},
+  ): AsyncGenerator<GenerateEvent, void> {
+    const stopwatch = new Stopwatch()
+    try {
+      const { deadlineMs } = request
+      const make = (inner: AbortSignal): AsyncGenerator<GenerateEvent, void> =>
+        this.#generate(request, inner, stopwatch)
+      yield* deadlineMs === undefined ? make(signal) : withinDeadline(deadlineMs, signal, make)
+    } finally {
+      onEnd(stopwatch.ended())
+    }
+  }
+
+  async *#generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    stopwatch: Stopwatch,
+  ): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
     const places = request.inputs.length * request.decoding.bestOf
@@ -88,14 +126,20 @@ export class Engine {
     }
     try {
       try {
-        if (request.prefixId !== null) lease = await this.#lease(request.prefixId, signal)
+        if (request.prefixId !== null) {
+          stopwatch.leasing(this.#pool.has(request.prefixId))
+          lease = await this.#lease(request.prefixId, signal)
+          stopwatch.leased()
+        }
         generation = await this.#makeGeneration(request, lease)
+        generation.stopwatch = stopwatch
         if (signal.aborted) throw cancelledError()
         if (this.#closed) throw stoppingError()
       } finally {
         this.#reserved -= places
       }
       signal.addEventListener('abort', abort, { once: true })
+      stopwatch.queued(generation.parts.usage.inputTokens)
       this.#enter(generation)
       yield* generation.events.read()
     } finally {
@@ -215,6 +259,7 @@ export class Engine {
   }
 
   async #step(batch: Batch<Continuation>): Promise<void> {
+    const watch = new StepWatch([batch.decode, batch.prefill].filter((part) => part !== null))
     try {
       this.#runner.arrange(batch)
     } catch (error) {
@@ -246,6 +291,7 @@ export class Engine {
         this.#fail(continuation.generation, batch, error)
       }
     })
+    watch.end(this.#parts.observer ?? null)
   }
 
   #accept(continuation: Continuation, logits: Float32Array): void {

@@ -9,6 +9,7 @@ import { type LogitRules, rulesOf } from './logit-rules.ts'
 import type { Decoding, FinishReason, GenerateEvent, Output, TokenScore, Usage } from './request.ts'
 import type { Sampled, Score } from './sampler.ts'
 import type { Sequence, SequenceState } from './sequence.ts'
+import type { Stopwatch } from './stopwatch.ts'
 import { StopTexts } from './stop-texts.ts'
 
 /** What all continuations of a request share. */
@@ -127,6 +128,8 @@ export class Generation {
   readonly rules: LogitRules | null
   /** In the order of the inputs, `bestOf` for each. */
   continuations: readonly Continuation[] = []
+  /** null: nobody wants to know. */
+  stopwatch: Stopwatch | null = null
 
   /** Throws `invalid_request` where the request names tokens that there are not. */
   constructor(parts: GenerationParts) {

@@ -12,13 +12,14 @@ import { Engine } from './engine.ts'
 import { type FromWorker, type ResidentModel, toWire } from './messages.ts'
 import type { PrefixLoader } from './request.ts'
 import { serveEngine } from './serve.ts'
+import { StepFigures } from './step-figures.ts'
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread')
 const port = parentPort
 
 try {
-  const { engine, model, dispose } = await open(workerData as EngineWorkerData)
-  const served = serveEngine(port, engine)
+  const { engine, figures, model, dispose } = await open(workerData as EngineWorkerData)
+  const served = serveEngine(port, engine, () => figures.text())
   post({ type: 'ready', model })
   await served
   await dispose()
@@ -27,9 +28,14 @@ try {
 }
 port.close()
 
-async function open(
-  data: EngineWorkerData,
-): Promise<{ engine: Engine; model: ResidentModel; dispose: () => Promise<void> }> {
+interface Opened {
+  readonly engine: Engine
+  readonly figures: StepFigures
+  readonly model: ResidentModel
+  readonly dispose: () => Promise<void>
+}
+
+async function open(data: EngineWorkerData): Promise<Opened> {
   const model = await openModel(data.modelFolder)
   const tokenizer = await openTokenizer(data.modelFolder)
   const { layers, heads, headDim, positionsMax, vocabulary } = model.config
@@ -71,8 +77,9 @@ async function open(
     checkPrefixFits(prefix.header, resident)
     return prefix
   }
-  const engine = new Engine({ session, tokenizer, loadPrefix, limits: data.limits })
-  return { engine, model: resident, dispose: () => session.dispose() }
+  const figures: StepFigures = new StepFigures(() => engine.state)
+  const engine = new Engine({ session, tokenizer, loadPrefix, limits: data.limits, observer: figures })
+  return { engine, figures, model: resident, dispose: () => session.dispose() }
 }
 
 function post(message: FromWorker): void {

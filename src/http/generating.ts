@@ -1,21 +1,29 @@
 // What every route that generates does with the engine: waits for the whole answer or streams it, and leaves with the client.
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
+import type { Generations } from './generations.ts'
 import type { Metrics } from './metrics.ts'
 import type { HttpParts } from './parts.ts'
 import { type Streams, withinMs } from './streams.ts'
+
+/** Whom it is done for, and what sees it. */
+export interface Asking {
+  readonly request: FastifyRequest
+  readonly reply: FastifyReply
+  readonly generations: Generations
+  readonly metrics: Metrics
+}
 
 export type Generation = Extract<GenerateEvent, { type: 'done' }>
 
 /** The whole answer. A client that hangs up stops its decoding, and gives its rows to another. */
 export async function generateWhole(
-  request: GenerateRequest,
-  reply: FastifyReply,
-  { engine, metrics }: Pick<HttpParts, 'engine'> & { readonly metrics: Metrics },
+  asked: GenerateRequest,
+  { request, reply, generations, metrics }: Asking,
 ): Promise<Generation> {
   const abort = new AbortController()
   reply.raw.once('close', () => abort.abort())
-  for await (const event of engine.generate(request, abort.signal)) {
+  for await (const event of generations.generate(request, asked, abort.signal)) {
     if (event.type !== 'done') continue
     metrics.countTokens(event.usage.outputTokens)
     return event
@@ -32,12 +40,11 @@ export interface Begun {
 
 /** What is wrong with the request shows before the first event, and still has a status to be told with. */
 export async function beginStream(
-  request: GenerateRequest,
-  reply: FastifyReply,
-  { engine, limits, streams }: Pick<HttpParts, 'engine' | 'limits'> & { readonly streams: Streams },
+  asked: GenerateRequest,
+  { request, reply, generations, limits, streams }: Asking & Pick<HttpParts, 'limits'> & { readonly streams: Streams },
 ): Promise<Begun> {
   const signal = streams.enter(reply)
-  const events = engine.generate(request, signal)[Symbol.asyncIterator]()
+  const events = generations.generate(request, asked, signal)[Symbol.asyncIterator]()
   const first = events.next()
   await withinMs(first, limits.keepAliveMs)
   return { events, first }

@@ -6,9 +6,11 @@ import { createKeyCheck } from './auth.ts'
 import { registerBodyParsers } from './bodies.ts'
 import { closeGently } from './closing.ts'
 import { registerDocumentation } from './documentation.ts'
-import { Metrics, observeRequests } from './metrics.ts'
+import { Generations } from './generations.ts'
+import { Metrics } from './metrics.ts'
 import type { HttpParts } from './parts.ts'
 import { sendProblem, sendRouteNotFound } from './problem.ts'
+import { Observations, observeRequests } from './request-log.ts'
 import { datasetRoutes } from './routes/datasets.ts'
 import { evaluationRoutes } from './routes/evaluations.ts'
 import { generateRoutes } from './routes/generate.ts'
@@ -29,7 +31,9 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   const app = createApp(parts)
   const streams = new Streams(parts.limits)
   const metrics = new Metrics(streams)
-  observeRequests(app, metrics)
+  const observations = new Observations(parts.tracing)
+  observeRequests(app, metrics, observations)
+  const generations = new Generations({ engine: parts.engine, metrics, observations, model: parts.model.name })
   closeGently(app, streams)
   app.addHook('onSend', (_request, reply, payload, done) => {
     void reply.header('x-content-type-options', 'nosniff')
@@ -45,14 +49,14 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   void app.register(async (guarded) => {
     guard(guarded, parts.apiKeys)
     await guarded.register(serviceRoutes(parts, metrics))
-    await guarded.register(generateRoutes(parts, streams, metrics))
-    await guarded.register(trainRoutes(parts))
-    await guarded.register(prefixRoutes(parts))
-    await guarded.register(evaluationRoutes(parts))
+    await guarded.register(generateRoutes(parts, generations, streams, metrics))
+    await guarded.register(trainRoutes(parts, observations))
+    await guarded.register(prefixRoutes(parts, metrics))
+    await guarded.register(evaluationRoutes(parts, observations))
     await guarded.register(importRoutes(parts))
     await guarded.register(datasetRoutes(parts))
     await guarded.register(jobRoutes(parts, streams))
-    await guarded.register(openaiRoutes(parts, streams, metrics), { prefix: openaiPath })
+    await guarded.register(openaiRoutes(parts, { generations, streams, metrics, observations }), { prefix: openaiPath })
   })
   return app
 }

@@ -1,6 +1,7 @@
 // What the REST interface stands on: every part is handed in, so that tests can hand in others.
 import type { FastifyBaseLogger } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
+import type { Account } from '../engine/stopwatch.ts'
 import type { JobQueue } from '../jobs/job.ts'
 import type { PlayingModel } from '../prefix/artifact.ts'
 import type { Datasets } from '../prefix/datasets.ts'
@@ -9,11 +10,19 @@ import type { PrefixRegistry } from '../prefix/registry.ts'
 import type { TrainingFiles } from '../prefix/training-files.ts'
 import type { RuntimeInfo } from '../runtime/open.ts'
 import type { ObjectStore } from '../store/store.ts'
+import type { Tracing } from '../tracing/tracing.ts'
 
 export interface EngineFront {
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>
+  /** `onEnd` is called once, with null where there is no account; where the request is left, it may be after the end. */
+  generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onEnd?: (account: Account | null) => void,
+  ): AsyncIterable<GenerateEvent>
   /** What runs the model, once it is loaded; throws what keeps it from loading. */
   ready(): Promise<{ readonly runtime: RuntimeInfo }>
+  /** Of its steps, for Prometheus. */
+  figures?(): Promise<string>
 }
 
 export interface HttpLimits {
@@ -64,6 +73,8 @@ export interface HttpParts {
   /** null: nobody is asked for a key. */
   readonly apiKeys: readonly string[] | null
   readonly logger: FastifyBaseLogger
+  /** Where spans go; nowhere where it is left out. */
+  readonly tracing?: Tracing
   /** Of the service, as its package names it. */
   readonly version: string
 }

@@ -16,6 +16,7 @@ import { PrefixRegistry } from '../prefix/registry.ts'
 import { TrainingFiles } from '../prefix/training-files.ts'
 import { openStore } from '../store/open.ts'
 import type { ObjectStore } from '../store/store.ts'
+import { openTracing, type Tracing } from '../tracing/tracing.ts'
 import { failLostTrainings, recordEnd } from './ends.ts'
 
 export interface Service {
@@ -36,14 +37,18 @@ export async function startService(config: Config, log: Logger): Promise<Service
     for (const each of closers.splice(0).reverse()) await each()
   }
   try {
+    // A worker's jobs trace in their own processes; what is configured is checked here.
+    const tracing = await openTracing(process.env, (problem) => log.warn({ problem }, 'tracing'))
+    closers.push(() => tracing.close())
     const store = await openStore(config.storeUrl)
     const registry = new PrefixRegistry(store)
     const broker = await openBroker(config.queueUrl, {
       onError: (error) => log.warn({ error: error.message }, 'queue connection'),
     })
     closers.push(() => broker.close())
-    const address = config.role === 'work' ? null : await serve(config, log, { store, registry, broker }, closers)
-    if (config.role !== 'serve') work(config, log, { store, registry, broker }, closers)
+    const address =
+      config.role === 'work' ? null : await serve(config, log, { store, registry, broker, tracing }, closers)
+    if (config.role !== 'serve') work(config, log, { store, registry, broker, tracing }, closers)
     return { address, close }
   } catch (error) {
     await close()
@@ -55,6 +60,7 @@ interface Opened {
   readonly store: ObjectStore
   readonly registry: PrefixRegistry
   readonly broker: Broker
+  readonly tracing: Tracing
 }
 
 type Closers = (() => Promise<unknown>)[]
@@ -63,7 +69,7 @@ type Closers = (() => Promise<unknown>)[]
 async function serve(
   config: Config,
   log: Logger,
-  { store, registry, broker }: Opened,
+  { store, registry, broker, tracing }: Opened,
   closers: Closers,
 ): Promise<string> {
   const engine = startEngine(
@@ -102,6 +108,7 @@ async function serve(
     limits: { ...defaultHttpLimits, bodyBytesMax: config.bodyBytesMax },
     apiKeys: config.apiKeys,
     logger: log,
+    tracing,
     version,
   })
   closers.push(() => app.close())

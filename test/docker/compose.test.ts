@@ -93,7 +93,7 @@ test('the service takes the environment that the compose file gives it', async (
   const { services } = await readCompose()
   for (const name of ['api', 'worker'] as const) {
     const environment = environmentOf(services[name])
-    const unknown = Object.keys(environment).filter((key) => !(key in variables) && !key.startsWith('AWS_'))
+    const unknown = Object.keys(environment).filter((key) => !(key in variables) && !/^(AWS|OTEL)_/.test(key))
     assert.deepEqual(unknown, [], name)
     const config = readConfig(environment)
     assert.equal(config.role, name === 'api' ? 'serve' : 'work')

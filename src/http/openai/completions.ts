@@ -3,16 +3,16 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { greedy, type GenerateEvent, type GenerateRequest, type Usage } from '../../engine/request.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
-import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
-import type { Streams } from '../streams.ts'
+import type { Shared } from './shared.ts'
 import { invalidFields } from '../validation.ts'
 import { Completion, CompletionBody, CompletionStream, maxTokensDefault } from './completion-schemas.ts'
 import { openaiErrors, toOpenaiError } from './errors.ts'
 import { findModel, modelIdOf } from './models.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
-export function completionRoutes(parts: HttpParts, streams: Streams, metrics: Metrics): FastifyPluginAsyncTypebox {
+export function completionRoutes(parts: HttpParts, shared: Shared): FastifyPluginAsyncTypebox {
+  const { streams, metrics, generations } = shared
   return async (app) => {
     app.post(
       '/completions',
@@ -40,11 +40,12 @@ export function completionRoutes(parts: HttpParts, streams: Streams, metrics: Me
         checkTogether(body)
         const record = await findModel(body.model, parts)
         const asked = toEngine(body, record?.id ?? null)
+        const made = { request, reply, generations, metrics }
         const frame = frameOf(request, record === null ? parts.model.name : modelIdOf(record), parts)
         if (body.stream !== true) {
-          return toCompletion(await generateWhole(asked, reply, { ...parts, metrics }), body, frame)
+          return toCompletion(await generateWhole(asked, made), body, frame)
         }
-        const begun = await beginStream(asked, reply, { ...parts, streams })
+        const begun = await beginStream(asked, { ...made, limits: parts.limits, streams })
         return streams.sendTexts(reply, toChunks(readEvents(begun, metrics), { body, frame, request }))
       },
     )

@@ -1,7 +1,7 @@
 // /v1/fine_tuning/jobs: trainings of prefixes, asked for, followed and cancelled the way of OpenAI.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ServiceError } from '../../errors/errors.ts'
-import type { Job } from '../../jobs/job.ts'
+import type { Job, TrainJobData } from '../../jobs/job.ts'
 import type { HttpParts } from '../parts.ts'
 import { findJob } from '../routes/jobs.ts'
 import { startTraining } from '../routes/train.ts'
@@ -18,15 +18,18 @@ import {
   FineTuningParams,
   FineTuningQuery,
 } from './fine-tuning-schemas.ts'
+import type { Shared } from './shared.ts'
 
-export function fineTuningRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+type Watched = Pick<Shared, 'observations'>
+
+export function fineTuningRoutes(parts: HttpParts, watched: Watched): FastifyPluginAsyncTypebox {
   return async (app) => {
-    await app.register(jobRoutes(parts))
+    await app.register(jobRoutes(parts, watched))
     await app.register(historyRoutes(parts))
   }
 }
 
-function jobRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+function jobRoutes(parts: HttpParts, { observations }: Watched): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.post(
       '/fine_tuning/jobs',
@@ -39,7 +42,7 @@ function jobRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
           response: { 200: FineTuningJob, ...openaiErrors(400, 404, 413, 415, 503, 507) },
         },
       },
-      ({ body }) => createJob(body, parts),
+      (request) => createJob(request.body, parts, observations.traceOf(request)),
     )
 
     app.get(
@@ -146,11 +149,15 @@ function historyRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
   }
 }
 
-async function createJob(body: FineTuningBody, parts: HttpParts): Promise<FineTuningJob> {
+async function createJob(
+  body: FineTuningBody,
+  parts: HttpParts,
+  trace: Pick<TrainJobData, 'traceparent'>,
+): Promise<FineTuningJob> {
   const { body: asked, kept } = await readFineTuning(body, parts)
   let jobId: string
   try {
-    jobId = (await startTraining(asked, parts, kept)).jobId
+    jobId = (await startTraining(asked, parts, trace, kept)).jobId
   } catch (error) {
     throw renamePointers(error, body)
   }

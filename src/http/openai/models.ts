@@ -9,6 +9,7 @@ import { answer, Word } from '../schemas/shared.ts'
 import { readNumbers } from '../validation.ts'
 import { notSupported, openaiErrors } from './errors.ts'
 import { toSeconds } from './seconds.ts'
+import type { Shared } from './shared.ts'
 
 /** Models of one answer: their clients ask for no second page of models. */
 const modelsListedMax = 1_000
@@ -41,7 +42,7 @@ const ModelQuery = Type.Object(
 )
 const ModelParams = Type.Object({ model: Type.String() })
 
-export function modelRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+export function modelRoutes(parts: HttpParts, { metrics }: Pick<Shared, 'metrics'>): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.get(
       '/models',
@@ -93,7 +94,7 @@ export function modelRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
       async ({ params }) => {
         const record = await findModel(params.model, parts)
         if (record === null) throw notSupported('model', `${params.model} is the bare model, which cannot be deleted`)
-        await deletePrefix(record.id, parts)
+        await deletePrefix(record.id, { ...parts, metrics })
         return { id: modelIdOf(record), object: 'model' as const, deleted: true }
       },
     )

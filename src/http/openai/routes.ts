@@ -1,18 +1,17 @@
 // The routes under /v1: OpenAI's interface over the same engine, prefixes, jobs and datasets as the rest.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
-import type { Streams } from '../streams.ts'
 import { completionRoutes } from './completions.ts'
 import { openaiErrors, sendOpenaiError, sendOpenaiRouteNotFound } from './errors.ts'
 import { fileRoutes } from './files.ts'
 import { fineTuningRoutes } from './fine-tuning.ts'
 import { modelRoutes } from './models.ts'
+import type { Shared } from './shared.ts'
 
 export const openaiPath = '/v1'
 
 /** To be registered under `openaiPath`. */
-export function openaiRoutes(parts: HttpParts, streams: Streams, metrics: Metrics): FastifyPluginAsyncTypebox {
+export function openaiRoutes(parts: HttpParts, shared: Shared): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.setErrorHandler(sendOpenaiError)
     app.setNotFoundHandler(sendOpenaiRouteNotFound)
@@ -20,9 +19,9 @@ export function openaiRoutes(parts: HttpParts, streams: Streams, metrics: Metric
     app.addHook('onRoute', ({ schema }) => {
       if (schema !== undefined) schema.response = { ...(schema.response as object), ...openaiErrors(401) }
     })
-    await app.register(completionRoutes(parts, streams, metrics))
-    await app.register(modelRoutes(parts))
+    await app.register(completionRoutes(parts, shared))
+    await app.register(modelRoutes(parts, shared))
     await app.register(fileRoutes(parts))
-    await app.register(fineTuningRoutes(parts))
+    await app.register(fineTuningRoutes(parts, shared))
   }
 }

@@ -5,6 +5,7 @@ import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { clientOf } from '../auth.ts'
 import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
+import type { Generations } from '../generations.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
@@ -13,8 +14,13 @@ import { problems } from '../schemas/shared.ts'
 import type { ServerEvent, Streams } from '../streams.ts'
 import { invalidFields } from '../validation.ts'
 
-export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metrics): FastifyPluginAsyncTypebox {
-  const { engine, registry, limits } = parts
+export function generateRoutes(
+  parts: HttpParts,
+  generations: Generations,
+  streams: Streams,
+  metrics: Metrics,
+): FastifyPluginAsyncTypebox {
+  const { registry, limits } = parts
   return async (app) => {
     app.post(
       '/generate',
@@ -43,8 +49,9 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
         const client = parts.apiKeys === null ? '' : clientOf(request)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
         const asked = toEngine(body, prefixId, client)
-        if (!body.stream) return toGenerated(await generateWhole(asked, reply, { engine, metrics }), prefixId)
-        const begun = await beginStream(asked, reply, { engine, limits, streams })
+        const made = { request, reply, generations, metrics }
+        if (!body.stream) return toGenerated(await generateWhole(asked, made), prefixId)
+        const begun = await beginStream(asked, { ...made, limits, streams })
         return streams.send(reply, toServerEvents(readEvents(begun, metrics), { prefixId, request }))
       },
     )

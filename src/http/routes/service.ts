@@ -72,7 +72,7 @@ export function healthRoutes({ engine, queue, store, limits }: HttpParts): Fasti
 }
 
 export function serviceRoutes(parts: HttpParts, metrics: Metrics): FastifyPluginAsyncTypebox {
-  const { model, version, queue, logger, limits } = parts
+  const { model, version, engine, queue, logger, limits } = parts
   return async (app) => {
     app.get(
       '/',
@@ -101,13 +101,20 @@ export function serviceRoutes(parts: HttpParts, metrics: Metrics): FastifyPlugin
         },
       },
       async (_request, reply) => {
-        const jobs = await withinMs(queue.prometheus?.() ?? Promise.resolve(''), limits.readyMsMax).catch(
-          (err: unknown) => {
-            logger.warn({ err }, 'the queue gave no figures')
+        const ask = async (part: string, asked: Promise<string> | undefined): Promise<string> => {
+          if (asked === undefined) return ''
+          const text = await withinMs(asked, limits.readyMsMax).catch((err: unknown) => {
+            logger.warn({ err }, `the ${part} gave no figures`)
             return ''
-          },
-        )
-        return reply.type(metrics.contentType).send(`${await metrics.text()}\n${jobs ?? ''}`)
+          })
+          return text ?? ''
+        }
+        const [own, steps, jobs] = await Promise.all([
+          metrics.text(),
+          ask('engine', engine.figures?.()),
+          ask('queue', queue.prometheus?.()),
+        ])
+        return reply.type(metrics.contentType).send([own, steps, jobs].join('\n'))
       },
     )
   }

@@ -1,7 +1,7 @@
 // POST /prefixes: examples are stored, the prefix is recorded, and its training is put in line.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ServiceError } from '../../errors/errors.ts'
-import { createJobId, startingLabel } from '../../jobs/job.ts'
+import { createJobId, startingLabel, type TrainJobData } from '../../jobs/job.ts'
 import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
 import type { FineTuningRequest, PrefixRecord } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
@@ -9,11 +9,12 @@ import { optionConflicts } from '../../train/conflicts.ts'
 import type { TrainingOptions } from '../../train/options.ts'
 import { prefixLengthDefault } from '../../train/plan.ts'
 import type { HttpParts } from '../parts.ts'
+import type { Observations } from '../request-log.ts'
 import { Accepted, TrainBody } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
 import { type FieldError, invalidFields, templateError } from '../validation.ts'
 
-export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+export function trainRoutes(parts: HttpParts, observations: Observations): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.post(
       '/prefixes',
@@ -35,7 +36,8 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         },
       },
       async (request, reply) => {
-        const { id, name, version, status, jobId } = await startTraining(request.body, parts)
+        const trace = observations.traceOf(request)
+        const { id, name, version, status, jobId } = await startTraining(request.body, parts, trace)
         return reply.code(202).header('location', `/jobs/${jobId}`).send({ id, name, version, status, jobId })
       },
     )
@@ -46,6 +48,7 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
 export async function startTraining(
   body: TrainBody,
   parts: HttpParts,
+  trace: Pick<TrainJobData, 'traceparent'>,
   fineTuning: FineTuningRequest | null = null,
 ): Promise<PrefixRecord & { jobId: string }> {
   const { registry, queue, model } = parts
@@ -80,6 +83,7 @@ export async function startTraining(
       template,
       options,
       from,
+      ...trace,
     })
   } catch (error) {
     await markFailed(record.id, error, parts)

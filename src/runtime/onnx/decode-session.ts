@@ -8,6 +8,8 @@ import type { CacheLayout, DecodeSession, Past, Program, SessionPart } from '../
 const positionsStep = 64
 /** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
 const growth = 1.5
+/** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
+const shrinkSteps = 256
 
 /**
  * One pair of arrays a layer: keys [row, heads, headDim, position], values [row, heads, position, headDim].
@@ -23,6 +25,8 @@ export class OnnxDecodeSession implements DecodeSession {
   #capacity: number
   #keys: Float32Array[]
   #values: Float32Array[]
+  /** Steps since the last that needed more than half of the capacity. */
+  #roomySteps = 0
 
   constructor(program: Program, forward: Graph, layout: CacheLayout) {
     this.#program = program
@@ -54,6 +58,7 @@ export class OnnxDecodeSession implements DecodeSession {
 
   async step(parts: readonly SessionPart[]): Promise<Float32Array> {
     assert.ok(parts.length >= 1 && parts.length <= this.#segments)
+    this.#shrink()
     const feeds: Record<string, Tensor> = {}
     const last: number[] = []
     const widths: number[] = []
@@ -74,7 +79,6 @@ export class OnnxDecodeSession implements DecodeSession {
 
   release(rows: readonly number[]): void {
     for (const row of rows) this.lengths[row] = 0
-    this.#shrink()
   }
 
   copy(from: number, to: number, since: number, until: number): void {
@@ -189,7 +193,10 @@ export class OnnxDecodeSession implements DecodeSession {
   /** Attention costs by capacity, so one long row must not slow down all that come after it. */
   #shrink(): void {
     const needed = Math.max(positionsStep, ...this.lengths)
-    if (this.#capacity > 2 * needed) this.#resize(needed)
+    this.#roomySteps = this.#capacity > 2 * needed ? this.#roomySteps + 1 : 0
+    if (this.#roomySteps <= shrinkSteps) return
+    this.#roomySteps = 0
+    this.#resize(needed)
   }
 
   #resize(positions: number): void {

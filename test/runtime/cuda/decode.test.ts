@@ -61,7 +61,7 @@ test('rows with different prefixes, lengths and places go on as on the CPU, also
     own.push((await session.extend(0, [[5], [6], [7, 8, 9]])).slice())
     own.push((await session.extend(2, [[10]])).slice())
     // Rows that decode and a piece of a prompt in one step, from a row that begins as another does.
-    session.copy(2, 3, 0, past.length + 1)
+    session.copy(2, 3, 0, 4)
     const parts = [
       { start: 0, tokens: [[4], [3]] },
       { start: 3, tokens: [b.prompt] },
