@@ -41,6 +41,9 @@ export function checkRequest(request: GenerateRequest): void {
   checkDrawing(decoding)
   checkRules(decoding)
   checkTexts(decoding)
+  if (decoding.strategy !== 'beam') return
+  const scored = request.logprobs ? 'logprobs' : topLogprobs === null ? null : 'topLogprobs'
+  check(scored === null, scored ?? '', 'asked for', 'none, as beams are not scored token by token')
 }
 
 function checkDrawing({ temperature, topK, topP, minP, typicalP }: Decoding): void {
@@ -82,8 +85,6 @@ function checkTexts({ strategy, n, bestOf, beams, lengthPenalty, earlyStopping }
   check([true, false, 'never'].includes(earlyStopping), 'decoding.earlyStopping', earlyStopping, 'true, false or never')
   if (strategy !== 'beam') return
   check(n <= beams, 'decoding.n', n, `at most as many as beams, ${beams}`)
-  const message = 'decoding.strategy "beam" is not supported by this version; "greedy" and "sample" are'
-  throw new ServiceError('not_supported', message, { supported: ['greedy', 'sample'] })
 }
 
 function isCount(value: number, least: number): boolean {

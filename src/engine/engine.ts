@@ -7,6 +7,8 @@ import { defaultTemplate } from '../prefix/template.ts'
 import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
+import { Acceptance } from './acceptance.ts'
+import { BeamGroup } from './beam-group.ts'
 import { checkRequest } from './check-request.ts'
 import { withinDeadline } from './deadline.ts'
 import { Continuation, Generation } from './generation.ts'
@@ -48,7 +50,7 @@ export class Engine {
   readonly #parts: EngineParts
   readonly #scheduler: Scheduler<Continuation>
   readonly #runner: Runner
-  readonly #sampler: Sampler
+  readonly #acceptance: Acceptance
   readonly #pool: PrefixPool
   readonly #pace = new Pace()
   /** Arrivals and departures wait here for the turn to begin; none happens in the middle of one. */
@@ -64,7 +66,9 @@ export class Engine {
     this.#parts = parts
     this.#scheduler = new Scheduler({ ...limits, rowsMax: session.layout.rowsMax })
     this.#runner = new Runner(session)
-    this.#sampler = new Sampler(session.vocabulary)
+    this.#acceptance = new Acceptance(this.#scheduler, new Sampler(session.vocabulary), () =>
+      this.#pace.observeEnd(performance.now(), this.#scheduler.waiting > 0),
+    )
     this.#pool = new PrefixPool(loadPrefix, limits.prefixBytesMax)
   }
 
@@ -116,7 +120,11 @@ export class Engine {
   ): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
-    const places = request.inputs.length * request.decoding.bestOf
+    const { strategy, bestOf, beams } = request.decoding
+    const { rowsMax } = this.#parts.session.layout
+    if (strategy === 'beam' && beams > rowsMax) throw tooManyBeams(beams, rowsMax)
+    // Beams of an input stand in line as one.
+    const places = request.inputs.length * (strategy === 'beam' ? 1 : bestOf)
     this.#reserve(places)
     let lease: Lease | null = null
     let generation: Generation | null = null
@@ -207,8 +215,12 @@ export class Engine {
     const shared = { tokenizer, prefixId, past, client, usage }
     const asked = { maxNewTokens, minNewTokens, stop, decoding, logprobs, topLogprobs }
     const generation = new Generation({ ...shared, ...asked })
+    if (decoding.strategy === 'beam') {
+      generation.groups = prompts.map((prompt, input) => new BeamGroup(generation, input, prompt))
+      return generation
+    }
     const seed = request.seed ?? randomInt(2 ** 48 - 1)
-    generation.continuations = prompts.flatMap((prompt, input) =>
+    generation.texts = prompts.flatMap((prompt, input) =>
       Array.from({ length: decoding.bestOf }, (_, sample) => {
         const own = forkSeed(seed, input, sample)
         return new Continuation(generation, input * decoding.bestOf + sample, prompt, own)
@@ -220,12 +232,14 @@ export class Engine {
   #enter(generation: Generation): void {
     this.#live.add(generation)
     // The places are held until the turn begins, as the line may be looked at before.
-    this.#reserved += generation.continuations.length
+    const { texts, groups } = generation
+    const places = texts.length + groups.length
+    this.#reserved += places
     this.#inbox.push(() => {
-      this.#reserved -= generation.continuations.length
+      this.#reserved -= places
       if (generation.events.ended) return
-      if (!this.#scheduler.add(generation.continuations))
-        throw new Error('places in line were promised and are not there')
+      const entered = this.#scheduler.add(texts) && groups.every(({ rows }) => this.#scheduler.addGroup(rows))
+      if (!entered) throw new Error('places in line were promised and are not there')
     })
     this.#wake()
   }
@@ -283,27 +297,9 @@ export class Engine {
     const promptTokens = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
     this.#pace.observe(performance.now() - startMs, decode?.sequences.length ?? 0, promptTokens)
     this.#scheduler.advance(batch)
-    sequencesOf(batch).forEach((continuation, i) => {
-      if (continuation.state !== 'decoding') return
-      try {
-        this.#accept(continuation, logits[i] as Float32Array)
-      } catch (error) {
-        this.#fail(continuation.generation, batch, error)
-      }
-    })
+    const failures = this.#acceptance.accept(sequencesOf(batch), logits)
+    for (const [generation, error] of failures) this.#fail(generation, batch, error)
     watch.end(this.#parts.observer ?? null)
-  }
-
-  #accept(continuation: Continuation, logits: Float32Array): void {
-    const { generation } = continuation
-    if (generation.events.ended) return // It leaves when the next turn begins.
-    const token = this.#sampler.sample(continuation, logits)
-    const { topLogprobs } = generation.parts
-    const score = generation.scored ? this.#sampler.score(logits, token, topLogprobs ?? 0) : null
-    if (!continuation.accept(token, score)) return
-    this.#scheduler.finish(continuation)
-    this.#pace.observeEnd(performance.now(), this.#scheduler.waiting > 0)
-    generation.settle()
   }
 
   #fail(generation: Generation, batch: Batch<Continuation>, cause: unknown): void {
@@ -315,6 +311,11 @@ export class Engine {
   #free(generation: Generation): void {
     for (const continuation of generation.continuations) this.#scheduler.finish(continuation)
   }
+}
+
+function tooManyBeams(beams: number, rowsMax: number): ServiceError {
+  const message = `decoding.beams is ${beams}, and the engine has ${rowsMax} rows for all requests together`
+  return new ServiceError('invalid_request', message, { beams, rowsMax })
 }
 
 function stoppingError(): ServiceError {

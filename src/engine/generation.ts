@@ -29,6 +29,13 @@ export interface GenerationParts {
   readonly usage: Omit<Usage, 'outputTokens'>
 }
 
+/** Rows that make some texts together: beams. */
+export interface TextGroup {
+  readonly rows: readonly Continuation[]
+  /** null before the end. */
+  readonly texts: readonly Continuation[] | null
+}
+
 /** One text being made: a sequence for the scheduler, tokens for the sampler, text for the caller. */
 export class Continuation implements Sequence, Sampled {
   readonly generation: Generation
@@ -37,6 +44,8 @@ export class Continuation implements Sequence, Sampled {
   readonly prefixKey: string
   readonly client: string
   readonly random: Random
+  /** null: it is a text of its own. */
+  readonly group: TextGroup | null
   readonly output: number[] = []
   state: SequenceState = 'waiting'
   row = -1
@@ -48,7 +57,13 @@ export class Continuation implements Sequence, Sampled {
   #text = ''
   #finishReason: FinishReason | null = null
 
-  constructor(generation: Generation, index: number, prompt: readonly number[], seed: number) {
+  constructor(
+    generation: Generation,
+    index: number,
+    prompt: readonly number[],
+    seed: number,
+    group: TextGroup | null = null,
+  ) {
     const { prefixId, past, client } = generation.parts
     this.generation = generation
     this.#index = index
@@ -57,6 +72,7 @@ export class Continuation implements Sequence, Sampled {
     this.prefixKey = prefixId ?? ''
     this.client = client
     this.random = new Random(seed)
+    this.group = group
     this.#detokenizer = new Detokenizer(generation.parts.tokenizer)
     this.#stopTexts = new StopTexts(generation.parts.stop)
   }
@@ -126,8 +142,9 @@ export class Generation {
   readonly parts: GenerationParts
   readonly events = new EventStream<GenerateEvent>()
   readonly rules: LogitRules | null
-  /** In the order of the inputs, `bestOf` for each. */
-  continuations: readonly Continuation[] = []
+  /** In the order of the inputs, `bestOf` for each; of beams none, and a group for each input. */
+  texts: readonly Continuation[] = []
+  groups: readonly TextGroup[] = []
   /** null: nobody wants to know. */
   stopwatch: Stopwatch | null = null
 
@@ -144,15 +161,22 @@ export class Generation {
 
   /** Whether text is handed out as it comes: not where some texts are made for nothing. */
   get streamed(): boolean {
-    return this.parts.decoding.bestOf === this.parts.decoding.n
+    const { strategy, bestOf, n } = this.parts.decoding
+    return strategy !== 'beam' && bestOf === n
+  }
+
+  /** All that want a row. */
+  get continuations(): readonly Continuation[] {
+    return [...this.texts, ...this.groups.flatMap(({ rows }) => rows)]
   }
 
   /** To be called after each continuation that ends; the last one makes the `done` event. */
   settle(): void {
     const { usage, decoding } = this.parts
-    if (this.continuations.some((continuation) => !continuation.ended)) return
+    if (this.texts.some(({ ended }) => !ended) || this.groups.some(({ texts }) => texts === null)) return
     const outputTokens = this.continuations.reduce((sum, { output }) => sum + output.length, 0)
-    const answered = this.streamed ? this.continuations : bestTexts(this.continuations, decoding)
+    const chosen = this.texts.length === 0 || this.streamed ? this.texts : bestTexts(this.texts, decoding)
+    const answered = [...chosen, ...this.groups.flatMap(({ texts }) => texts ?? [])]
     const outputs = answered.map((continuation) => continuation.result() as Output)
     this.events.push({ type: 'done', outputs, usage: { ...usage, outputTokens } })
     this.events.end()

@@ -2,7 +2,6 @@
 import type { Prefix } from '../prefix/prefix.ts'
 
 export interface Decoding {
-  /** The engine refuses `beam` so far; everything about it is checked already. */
   readonly strategy: 'greedy' | 'sample' | 'beam'
   /** This and the filters below it, in the order in which they are applied, are for `sample`. */
   readonly temperature: number

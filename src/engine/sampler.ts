@@ -25,6 +25,8 @@ export class Sampler {
   /** A copy of the row for the rules to work on: the session's buffer stays as it is. */
   readonly #scratch: Float32Array
   readonly #candidates: Candidates
+  /** A row for each beam of the search that is scored. */
+  readonly #beams: Float32Array[] = []
 
   constructor(vocabulary: number) {
     this.#scratch = new Float32Array(vocabulary)
@@ -52,12 +54,14 @@ export class Sampler {
   }
 
   /**
-   * What beam search adds up, written into `target`: log-probabilities changed by the rules and not normalized anew, as
-   * `generate` in transformers does it.
+   * What beam search adds up, for beam `beam` of a search, there until that beam of any search is scored again:
+   * log-probabilities changed by the rules and not normalized anew, as `generate` in transformers does it.
    */
-  beamScores(rules: LogitRules | null, history: History, logits: Float32Array, target: Float32Array): void {
+  beamScores(rules: LogitRules | null, history: History, logits: Float32Array, beam: number): Float32Array {
+    const target = (this.#beams[beam] ??= new Float32Array(this.#scratch.length))
     logSoftmax(logits, target)
     if (rules !== null) applyRules(rules, history, target)
+    return target
   }
 
   /** In the order of transformers: temperature, top-k, top-p, min-p, typical. */

@@ -1,6 +1,5 @@
 // What the schema of decoding cannot say, and what a request's decoding is to the engine.
 import { type Decoding, greedy } from '../engine/request.ts'
-import { ServiceError } from '../errors/errors.ts'
 import type { DecodingBody } from './schemas/decoding.ts'
 import type { FieldError } from './validation.ts'
 
@@ -19,13 +18,6 @@ export function checkDecoding(decoding: DecodingBody): FieldError[] {
   else if (bestOf !== undefined && bestOf > n && strategy !== 'sample')
     refuse('bestOf', `nothing, as it is for strategy "sample" and the strategy is "${strategy}"`, bestOf)
   return errors
-}
-
-/** Throws `not_supported`. */
-export function checkStrategy({ strategy }: DecodingBody): void {
-  if (strategy !== 'beam') return
-  const message = 'decoding.strategy "beam" is not supported by this version; "greedy" and "sample" are'
-  throw new ServiceError('not_supported', message, { supported: ['greedy', 'sample'] })
 }
 
 /** What was left out is as in `greedy`. */

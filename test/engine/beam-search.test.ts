@@ -47,10 +47,8 @@ async function runSearch({ prompt, decoding, minNewTokens, maxNewTokens }: Golde
       live.map(({ tokens }) => [...prompt, ...tokens]),
     )
     const rows = live.map(({ tokens }, row) => {
-      const scores = new Float32Array(vocabulary)
       const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary)
-      sampler.beamScores(rules, { prompt, output: tokens }, own, scores)
-      return scores
+      return sampler.beamScores(rules, { prompt, output: tokens }, own, row)
     })
     const before = live.map(({ tokens }) => tokens)
     const step = search.step(rows)

@@ -66,7 +66,8 @@ test('what does not go together is refused, each by its place', async () => {
   const items = [{ input: 'a' }, { input: 'a', output: 'b', outputs: ['c'] }, ...examples]
   assert.deepEqual(await refusal(service, { examples: items }), invalid('/examples/0', '/examples/1'))
   assert.deepEqual(await refusal(service, { examples: [{ input: 'a', label: 1 }] }), invalid('/examples/0/label'))
-  assert.equal((await refusal(service, { examples, decoding: { strategy: 'beam' } })).code, 'not_supported')
+  const beams = { strategy: 'greedy', beams: 3 }
+  assert.deepEqual(await refusal(service, { examples, decoding: beams }), invalid('/decoding/beams'))
   assert.equal((await refusal(service, { dataset: `ds_${'0'.repeat(32)}` })).code, 'dataset_not_found')
 })
 

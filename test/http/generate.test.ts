@@ -61,6 +61,8 @@ test('fields that do not go together are refused, each where it stands', async (
     ['/decoding/bestOf', { decoding: { bestOf: 2 } }],
     ['/stream', { decoding: { ...sample, bestOf: 2 }, stream: true }],
     ['/stream', { decoding: { strategy: 'beam' }, stream: true }],
+    ['/logprobs', { decoding: { strategy: 'beam' }, logprobs: true }],
+    ['/topLogprobs', { decoding: { strategy: 'beam' }, topLogprobs: 0 }],
     ['/decoding/n', { decoding: { strategy: 'beam', n: 6 } }],
     ['/decoding/n', { decoding: { strategy: 'beam', n: 3, beams: 2 } }],
     ['/decoding/lengthPenalty', { decoding: { ...sample, lengthPenalty: 1 } }],
@@ -186,16 +188,17 @@ test('limits of a request are kept: inputs, their length, stop texts, n, tempera
   assert.equal(engine.requests.length, 0)
 })
 
-test('beam search is not supported, and its fields are refused without it', async () => {
+test('the fields of a beam search reach the engine, and are refused without it', async () => {
   const { app, engine } = makeService()
   const post = (decoding: object) => app.inject({ method: 'POST', url: '/generate', payload: { input, decoding } })
   const beam = await post({ strategy: 'beam', beams: 5, lengthPenalty: 1 })
-  assert.equal(beam.json().code, 'not_supported')
-  assert.deepEqual(beam.json().supported, ['greedy', 'sample'])
+  assert.equal(beam.statusCode, 200)
+  const { strategy, beams, lengthPenalty, earlyStopping } = engine.requests[0]?.decoding ?? assert.fail()
+  assert.deepEqual([strategy, beams, lengthPenalty, earlyStopping], ['beam', 5, 1, false])
   const greedy = await post({ beams: 5 })
   assert.equal(greedy.statusCode, 400)
   assert.equal(greedy.json().errors[0].pointer, '/decoding/beams')
-  assert.equal(engine.requests.length, 0)
+  assert.equal(engine.requests.length, 1)
 })
 
 test('a full waiting line answers 503 with Retry-After', async () => {

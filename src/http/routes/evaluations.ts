@@ -5,7 +5,7 @@ import { createJobId, type EvaluateJobData } from '../../jobs/job.ts'
 import { checkExamples, listedMax } from '../../prefix/datasets.ts'
 import type { Example } from '../../prefix/example.ts'
 import { groupByInput } from '../../prefix/references.ts'
-import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
+import { checkDecoding, toDecoding } from '../decoding.ts'
 import type { HttpParts } from '../parts.ts'
 import type { Observations } from '../request-log.ts'
 import {
@@ -93,7 +93,6 @@ async function startEvaluation(
 }
 
 function checkFields({ examples, dataset, decoding }: EvaluateBody): void {
-  checkStrategy(decoding)
   const errors: FieldError[] = checkDecoding(decoding)
   if ((examples === undefined) === (dataset === undefined)) {
     const received = examples === undefined ? 'neither' : 'both'

@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { clientOf } from '../auth.ts'
-import { checkDecoding, checkStrategy, toDecoding } from '../decoding.ts'
+import { checkDecoding, toDecoding } from '../decoding.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { Generations } from '../generations.ts'
 import type { Metrics } from '../metrics.ts'
@@ -59,7 +59,8 @@ export function generateRoutes(
 }
 
 /** What the schema cannot say of fields that go together. */
-function checkBody({ decoding, stream, minNewTokens, maxNewTokens }: GenerateBody): void {
+function checkBody(body: GenerateBody): void {
+  const { decoding, stream, minNewTokens, maxNewTokens, logprobs, topLogprobs } = body
   const errors = checkDecoding(decoding)
   if (minNewTokens > maxNewTokens) {
     const expected = `at most maxNewTokens, which is ${maxNewTokens}`
@@ -70,8 +71,15 @@ function checkBody({ decoding, stream, minNewTokens, maxNewTokens }: GenerateBod
     const expected = 'false, as it is known only at the end which texts are the best'
     errors.push({ pointer: '/stream', expected, received: 'true' })
   }
+  for (const [field, value] of Object.entries({ logprobs: logprobs || null, topLogprobs })) {
+    if (decoding.strategy !== 'beam' || value === null) continue
+    errors.push({
+      pointer: `/${field}`,
+      expected: 'none, as beams are not scored token by token',
+      received: String(value),
+    })
+  }
   if (errors.length > 0) throw invalidFields(errors)
-  checkStrategy(decoding)
 }
 
 function toEngine(body: GenerateBody, prefixId: string | null, client: string): GenerateRequest {

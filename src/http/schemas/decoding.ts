@@ -9,14 +9,13 @@ const tokenMax = 1_000_000
 const ngramMax = 64
 /** OpenAI's bound for presence and frequency. */
 const penaltyMax = 2
-const supported = 'beam is not supported yet'
-const forBeam = `For beam; ${supported}.`
+const forBeam = 'For beam.'
 const penalty = { minimum: -penaltyMax, maximum: penaltyMax, default: 0 }
 const token = Type.Integer({ minimum: 0, maximum: tokenMax })
 
 export const Decoding = withoutDefaulted(
   {
-    strategy: Word(['greedy', 'sample', 'beam'], { default: 'greedy', description: supported }),
+    strategy: Word(['greedy', 'sample', 'beam'], { default: 'greedy' }),
     temperature: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1, description: 'For sample.' }),
     topK: Type.Integer({ minimum: 0, maximum: 1_000_000, default: 0, description: 'For sample. 0: off.' }),
     topP: Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1, description: 'For sample. 1: off.' }),
