@@ -13,6 +13,8 @@ export interface ServerEvent {
 export interface StreamLimits {
   readonly streamsMax: number
   readonly keepAliveMs: number
+  /** A client that takes nothing for so long has left; longer than `keepAliveMs`, which gives it something to take. */
+  readonly stalledMsMax: number
 }
 
 /** When the stream breaks, clients try again after this time. */
@@ -48,7 +50,10 @@ export class Streams {
 
   /** The events are pulled only as fast as the client reads. They must end soon once the signal of `enter` aborts. */
   send(reply: FastifyReply, events: AsyncIterable<ServerEvent>): FastifyReply {
-    const text = Readable.from(encodeEvents(events, this.#limits.keepAliveMs), { objectMode: false })
+    const { keepAliveMs, stalledMsMax } = this.#limits
+    const text = Readable.from(encodeEvents(events, keepAliveMs), { objectMode: false })
+    // Nothing else would end it: what nobody reads stays here, and counts as an open stream.
+    reply.raw.setTimeout(stalledMsMax, () => reply.raw.destroy())
     return reply
       .type('text/event-stream; charset=utf-8')
       .headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no', connection: 'close' })
