@@ -50,6 +50,16 @@ def open_model(options: argparse.Namespace) -> PeftModel:
     return get_peft_model(base, config).to(options.device).eval()
 
 
+def add_prefixes(model: PeftModel, count: int) -> list[str]:
+    """Names of `count` untrained prefixes, the model's own first. They live beside each other; `set_adapter` chooses the one that plays."""
+    [first] = model.peft_config
+    names = [first] + [f"prefix{i}" for i in range(1, count)]
+    for name in names[1:]:
+        model.add_adapter(name, model.peft_config[first])
+    model.eval()
+    return names
+
+
 def about(options: argparse.Namespace) -> dict:
     return {
         "model": Path(options.model).resolve().name,

@@ -41,6 +41,8 @@ export interface HttpLimits {
   readonly receiveMsMax: number
   /** A stream that has nothing to say says so after this time, lest something on the way cuts it. */
   readonly keepAliveMs: number
+  /** A client that takes nothing of its stream for so long has left. */
+  readonly stalledMsMax: number
   /** For each part that GET /readyz asks. */
   readonly readyMsMax: number
 }
@@ -54,6 +56,7 @@ export const defaultHttpLimits: HttpLimits = {
   connectionsMax: 4_096,
   receiveMsMax: 300_000,
   keepAliveMs: 15_000,
+  stalledMsMax: 60_000,
   readyMsMax: 2_000,
 }
 

@@ -13,6 +13,8 @@ export interface ServerEvent {
 export interface StreamLimits {
   readonly streamsMax: number
   readonly keepAliveMs: number
+  /** A client that takes nothing for so long has left; longer than `keepAliveMs`, which gives it something to take. */
+  readonly stalledMsMax: number
 }
 
 /** When the stream breaks, clients try again after this time. */
@@ -48,12 +50,12 @@ export class Streams {
 
   /** The events are pulled only as fast as the client reads. They must end soon once the signal of `enter` aborts. */
   send(reply: FastifyReply, events: AsyncIterable<ServerEvent>): FastifyReply {
-    return sendTexts(reply, encodeEvents(events, this.#limits.keepAliveMs))
+    return sendTexts(reply, encodeEvents(events, this.#limits.keepAliveMs), this.#limits.stalledMsMax)
   }
 
   /** The same for events that are text already, each ended by an empty line. */
   sendTexts(reply: FastifyReply, texts: AsyncIterable<string>): FastifyReply {
-    return sendTexts(reply, keepAlive(texts, this.#limits.keepAliveMs))
+    return sendTexts(reply, keepAlive(texts, this.#limits.keepAliveMs), this.#limits.stalledMsMax)
   }
 
   closeAll(): void {
@@ -89,7 +91,9 @@ async function* keepAlive(texts: AsyncIterable<string>, keepAliveMs: number): As
   }
 }
 
-function sendTexts(reply: FastifyReply, texts: AsyncIterable<string>): FastifyReply {
+function sendTexts(reply: FastifyReply, texts: AsyncIterable<string>, stalledMsMax: number): FastifyReply {
+  // Nothing else would end it: what nobody reads stays here, and counts as an open stream.
+  reply.raw.setTimeout(stalledMsMax, () => reply.raw.destroy())
   return reply
     .type('text/event-stream; charset=utf-8')
     .headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no', connection: 'close' })
