@@ -95,11 +95,24 @@ export class GraphBuilder {
     return this.#value('geluGrad', [x, ct], {})
   }
 
+  exactGelu(x: Value): Value {
+    return this.#value('exactGelu', [x], {})
+  }
+  exactGeluGrad(x: Value, ct: Value): Value {
+    return this.#value('exactGeluGrad', [x, ct], {})
+  }
+
   attention(inputs: Ops['attention']['inputs'], heads: number): Value {
     return this.#value('attention', inputs, { heads })
   }
   attentionGrad(inputs: Ops['attention']['inputs'], ct: Value, heads: number): readonly Value[] {
     return this.#values('attentionGrad', [...inputs, ct], { heads })
+  }
+  crossAttention(inputs: Ops['crossAttention']['inputs'], heads: number): Value {
+    return this.#value('crossAttention', inputs, { heads })
+  }
+  crossAttentionGrad(inputs: Ops['crossAttention']['inputs'], ct: Value, heads: number): readonly Value[] {
+    return this.#values('crossAttentionGrad', [...inputs, ct], { heads })
   }
 
   crossEntropy(hidden: Value, table: Value, labels: Value, smoothing = 0): Value {

@@ -34,6 +34,24 @@ type AttentionInputs = readonly [
   pastLengths: Value, // int32 [batch or 1], or [batch or 1, query]: how many past positions each row, or each query, sees
 ]
 
+/** Keys and values that lie in a past, and such as come beside it. A query sees one of them at least. */
+type CrossAttentionInputs =
+  | readonly [
+      query: Value, // [batch, query, heads·headDim]
+      pastKey: Value, // [batch or 1, heads, headDim, past]
+      pastValue: Value, // [batch or 1, heads, past, headDim]
+      pastLengths: Value, // int32 [batch or 1]: how many past positions the queries of a row see
+    ]
+  | readonly [
+      query: Value,
+      pastKey: Value,
+      pastValue: Value,
+      pastLengths: Value,
+      key: Value, // [batch, source, heads·headDim]
+      value: Value, // [batch, source, heads·headDim]
+      keyLengths: Value, // int32 [batch]: how many of the keys the queries of a row see
+    ]
+
 export interface Ops {
   /** Fed anew at each run. */
   input: Op<readonly [], { readonly name: string; readonly shape: Shape; readonly dtype: DType }>
@@ -76,11 +94,18 @@ export interface Ops {
   /** GPT-2's tanh form, `gelu_new` (Hendrycks & Gimpel 2016, section 2). */
   gelu: Op<readonly [x: Value]>
   geluGrad: Op<readonly [x: Value, ct: Value]>
+  /** x·Φ(x) with the normal distribution itself (Hendrycks & Gimpel 2016, section 2), BART's form. */
+  exactGelu: Op<readonly [x: Value]>
+  exactGeluGrad: Op<readonly [x: Value, ct: Value]>
 
   /** Causal multi-head attention over past keys and values and the new ones (Vaswani et al. 2017, equation 1). */
   attention: Op<AttentionInputs, { readonly heads: number }>
   /** Outputs: the cotangents of query, key, value, pastKey and pastValue. */
   attentionGrad: Op<readonly [...AttentionInputs, ct: Value], { readonly heads: number }>
+  /** Multi-head attention in which every query of a row sees the same: a past, and keys from wherever, in no order. */
+  crossAttention: Op<CrossAttentionInputs, { readonly heads: number }>
+  /** Outputs: the cotangents of query, pastKey and pastValue; then of key and value where there are any. */
+  crossAttentionGrad: Op<readonly [...CrossAttentionInputs, ct: Value], { readonly heads: number }>
 
   /**
    * (1 − ε)·nll[label] + ε·mean nll of each row, with nll = −log softmax(hidden · tableᵀ) and ε = `smoothing` (Szegedy et al. 2016,

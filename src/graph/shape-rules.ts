@@ -126,12 +126,27 @@ export const shapeRules: { readonly [Op in OpName]: ShapeRule<Op> } = {
     return [x.shape]
   },
 
+  exactGelu: ([x]) => [x.shape],
+  exactGeluGrad: ([x, ct]) => {
+    assertSame('exactGeluGrad', x, ct)
+    return [x.shape]
+  },
+
   attention: (inputs, { heads }) => attentionShape(inputs, heads),
   attentionGrad: (inputs, { heads }) => {
     const [query, key, value, pastKey, pastValue, pastLengths, ct] = inputs
     attentionShape([query, key, value, pastKey, pastValue, pastLengths], heads)
     assertSame('attentionGrad', query, ct)
     return [query.shape, key.shape, value.shape, pastKey.shape, pastValue.shape]
+  },
+  crossAttention: (inputs, { heads }) => crossAttentionShape(inputs, heads),
+  crossAttentionGrad: (inputs, { heads }) => {
+    const ct = inputs.at(-1) as Value
+    const given = inputs.slice(0, -1) as unknown as Ops['crossAttention']['inputs']
+    const [query, pastKey, pastValue, , key, value] = given
+    crossAttentionShape(given, heads)
+    assertSame('crossAttentionGrad', query, ct)
+    return [query, pastKey, pastValue, key, value].filter((each) => each !== undefined).map(({ shape }) => shape)
   },
 
   crossEntropy: ([hidden, table, labels], { smoothing }) => {
@@ -160,23 +175,46 @@ function attentionShape(inputs: Ops['attention']['inputs'], heads: number): read
   assertSame('attention', query, key)
   assertSame('attention', key, value)
   assertInt('attention', pastLengths)
-  const [batch, queries, width] = query.shape as [Dim, Dim, number]
-  assert.ok(width % heads === 0, `attention: width ${width} is no multiple of ${heads} heads`)
-  const [pastBatch, , , past] = pastKey.shape as [Dim, Dim, Dim, Dim]
-  assert.ok(
-    pastBatch === batch || pastBatch === 1,
-    `attention: past of batch ${pastBatch} with queries of batch ${batch}`,
-  )
-  const headDim = width / heads
-  assert.ok(sameShape(pastKey.shape, [pastBatch, heads, headDim, past]), `attention: past keys are [${pastKey.shape}]`)
-  assert.ok(
-    sameShape(pastValue.shape, [pastBatch, heads, past, headDim]),
-    `attention: past values are [${pastValue.shape}]`,
-  )
+  const [batch, queries] = query.shape as [Dim, Dim, number]
+  assertPast('attention', query, pastKey, pastValue, heads)
   const [lengthsBatch, lengthsQueries = queries, ...more] = pastLengths.shape
   assert.ok(
     (lengthsBatch === batch || lengthsBatch === 1) && lengthsQueries === queries && more.length === 0,
     `attention: past lengths are [${pastLengths.shape}] for queries [${query.shape}]`,
   )
   return [query.shape]
+}
+
+function crossAttentionShape(inputs: Ops['crossAttention']['inputs'], heads: number): readonly Shape[] {
+  const [query, pastKey, pastValue, pastLengths, key, value, keyLengths] = inputs
+  const [batch, , width] = query.shape as [Dim, Dim, number]
+  assertPast('crossAttention', query, pastKey, pastValue, heads)
+  assertInt('crossAttention', pastLengths)
+  const [lengthsBatch, ...more] = pastLengths.shape
+  assert.ok(
+    (lengthsBatch === batch || lengthsBatch === 1) && more.length === 0,
+    `crossAttention: past lengths are [${pastLengths.shape}] for queries [${query.shape}]`,
+  )
+  if (key === undefined || value === undefined || keyLengths === undefined) return [query.shape]
+  assertSame('crossAttention', key, value)
+  assertInt('crossAttention', keyLengths)
+  const [keyBatch, , keyWidth] = key.shape
+  assert.ok(
+    keyBatch === batch && keyWidth === width && sameShape(keyLengths.shape, [batch]),
+    `crossAttention: keys [${key.shape}] and their lengths [${keyLengths.shape}] for queries [${query.shape}]`,
+  )
+  return [query.shape]
+}
+
+function assertPast(op: string, query: Value, pastKey: Value, pastValue: Value, heads: number): void {
+  const [batch, , width] = query.shape as [Dim, Dim, number]
+  assert.ok(width % heads === 0, `${op}: width ${width} is no multiple of ${heads} heads`)
+  const [pastBatch, , , past] = pastKey.shape as [Dim, Dim, Dim, Dim]
+  assert.ok(pastBatch === batch || pastBatch === 1, `${op}: past of batch ${pastBatch} with queries of batch ${batch}`)
+  const headDim = width / heads
+  assert.ok(sameShape(pastKey.shape, [pastBatch, heads, headDim, past]), `${op}: past keys are [${pastKey.shape}]`)
+  assert.ok(
+    sameShape(pastValue.shape, [pastBatch, heads, past, headDim]),
+    `${op}: past values are [${pastValue.shape}]`,
+  )
 }

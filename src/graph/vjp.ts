@@ -79,8 +79,16 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
   gelu: (g, { inputs: [x] }, [ct]) => [g.geluGrad(x, ct!)],
   geluGrad: noSecondDerivative,
 
+  exactGelu: (g, { inputs: [x] }, [ct]) => [g.exactGeluGrad(x, ct!)],
+  exactGeluGrad: noSecondDerivative,
+
   attention: (g, { inputs, attributes: { heads } }, [ct]) => [...g.attentionGrad(inputs, ct!, heads), null],
   attentionGrad: noSecondDerivative,
+  crossAttention: (g, { inputs, attributes: { heads } }, [ct]) => {
+    const [dQuery, dPastKey, dPastValue, dKey, dValue] = g.crossAttentionGrad(inputs, ct!, heads)
+    return [dQuery!, dPastKey!, dPastValue!, null, dKey ?? null, dValue ?? null, null].slice(0, inputs.length)
+  },
+  crossAttentionGrad: noSecondDerivative,
 
   crossEntropy: (g, { inputs, attributes: { smoothing } }, [ct], needed) => {
     assert.ok(!needed[1], 'crossEntropy: its table is frozen and gets no gradient')

@@ -1,6 +1,6 @@
 // One case or more for each op: the smallest graph that shows what it does. Every suite runs them all.
 import type { GraphBuilder } from '../../src/graph/builder.ts'
-import type { OpName, Value } from '../../src/graph/ops.ts'
+import type { OpName, Ops, Value } from '../../src/graph/ops.ts'
 
 export interface OpCase {
   readonly name: string
@@ -29,6 +29,22 @@ function attention(g: GraphBuilder, { past, pastBatch, lengthsBatch, perQuery = 
   const pastValue = g.input('pastValue', [pastBatch, 2, past, 2])
   const lengths = g.input('lengths', perQuery ? [lengthsBatch, 'T'] : [lengthsBatch], 'int32')
   return g.attention([...qkv, pastKey, pastValue, lengths], 2)
+}
+
+interface CrossShape {
+  readonly pastBatch: 1 | 'B'
+  readonly lengthsBatch: 1 | 'B'
+  /** Whether keys come beside the past. */
+  readonly beside: boolean
+}
+
+function crossInputs(g: GraphBuilder, { pastBatch, lengthsBatch, beside }: CrossShape): Ops['crossAttention']['inputs'] {
+  const pastKey = g.input('pastKey', [pastBatch, 2, 2, 'P'])
+  const pastValue = g.input('pastValue', [pastBatch, 2, 'P', 2])
+  const past = [rows(g, 'q', 4), pastKey, pastValue, g.input('lengths', [lengthsBatch], 'int32')] as const
+  if (!beside) return past
+  const key = g.input('k', ['B', 'S', 4])
+  return [...past, key, g.input('v', ['B', 'S', 4]), g.input('keyLengths', ['B'], 'int32')]
 }
 
 /** Hidden states, table and labels. */
@@ -172,6 +188,8 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
   ],
   gelu: [{ name: 'of rows', build: (g) => g.gelu(rows(g, 'x', 5)), dims: BT }],
   geluGrad: [{ name: 'of rows', build: (g) => g.geluGrad(rows(g, 'x', 5), rows(g, 'ct', 5)), dims: BT }],
+  exactGelu: [{ name: 'of rows', build: (g) => g.exactGelu(rows(g, 'x', 5)), dims: BT }],
+  exactGeluGrad: [{ name: 'of rows', build: (g) => g.exactGeluGrad(rows(g, 'x', 5), rows(g, 'ct', 5)), dims: BT }],
   attention: [
     {
       name: 'over one past for all rows',
@@ -242,6 +260,73 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
         ),
       integers: { lengths: [0, 0, 3, 2, 1, 3] },
       dims: BT,
+    },
+  ],
+  crossAttention: [
+    {
+      name: 'over one past for all rows and keys of each, of different lengths',
+      build: (g) => g.crossAttention(crossInputs(g, { pastBatch: 1, lengthsBatch: 1, beside: true }), 2),
+      integers: { lengths: [3], keyLengths: [5, 2] },
+      dims: { ...BT, P: 3, S: 5 },
+    },
+    {
+      name: 'over a past of each row of which some rows see nothing',
+      build: (g) => g.crossAttention(crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: true }), 2),
+      integers: { lengths: [0, 2], keyLengths: [1, 2] },
+      dims: { ...BT, P: 3, S: 2 },
+    },
+    {
+      name: 'over a past alone',
+      build: (g) => g.crossAttention(crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: false }), 2),
+      integers: { lengths: [4, 1] },
+      dims: { ...BT, P: 4 },
+    },
+    {
+      name: 'of one query over a past alone',
+      build: (g) => g.crossAttention(crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: false }), 2),
+      integers: { lengths: [2, 5] },
+      dims: { B: 2, T: 1, P: 5 },
+    },
+    {
+      name: 'of more queries and keys than one block takes',
+      build: (g) => g.crossAttention(crossInputs(g, { pastBatch: 1, lengthsBatch: 1, beside: true }), 2),
+      integers: { lengths: [3], keyLengths: [70, 33] },
+      dims: { B: 2, T: 21, P: 3, S: 70 },
+    },
+  ],
+  crossAttentionGrad: [
+    {
+      name: 'all five cotangents',
+      build: (g) =>
+        g.crossAttentionGrad(
+          crossInputs(g, { pastBatch: 1, lengthsBatch: 1, beside: true }),
+          rows(g, 'ct', 4),
+          2,
+        ),
+      integers: { lengths: [2], keyLengths: [5, 2] },
+      dims: { ...BT, P: 3, S: 5 },
+    },
+    {
+      name: 'all five cotangents, of more queries and keys than one block takes',
+      build: (g) =>
+        g.crossAttentionGrad(
+          crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: true }),
+          rows(g, 'ct', 4),
+          2,
+        ),
+      integers: { lengths: [3, 0], keyLengths: [40, 33] },
+      dims: { B: 2, T: 35, P: 3, S: 40 },
+    },
+    {
+      name: 'of a past alone',
+      build: (g) =>
+        g.crossAttentionGrad(
+          crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: false }),
+          rows(g, 'ct', 4),
+          2,
+        ),
+      integers: { lengths: [2, 3] },
+      dims: { ...BT, P: 3 },
     },
   ],
   crossEntropy: [

@@ -10,7 +10,7 @@ export interface Fusions {
   /** Losses that come with their gradient, by the gradient's node. */
   readonly losses: ReadonlyMap<AnyNode, Value>
   /** Forward attention by the key of its inputs, and which of them a gradient asks for. */
-  readonly attentions: ReadonlyMap<string, Node<'attention'>>
+  readonly attentions: ReadonlyMap<string, Node<'attention'> | Node<'crossAttention'>>
   readonly differentiated: ReadonlySet<string>
 }
 
@@ -57,12 +57,13 @@ export function findFusions(graph: Graph, keys: ValueKeys): Fusions {
 
   const losses = new Map<AnyNode, Value>()
   const forwards = new Map<string, Node<'crossEntropy'>>()
-  const attentions = new Map<string, Node<'attention'>>()
+  const attentions = new Map<string, Node<'attention'> | Node<'crossAttention'>>()
   const differentiated = new Set<string>()
   for (const node of graph.nodes) {
     if (node.op === 'crossEntropy') forwards.set(`${keys.of(node.inputs)} ${node.attributes.smoothing}`, node)
-    if (node.op === 'attention') attentions.set(keys.of(node.inputs), node)
-    if (node.op === 'attentionGrad') differentiated.add(keys.of(node.inputs.slice(0, 6)))
+    if (node.op === 'attention' || node.op === 'crossAttention') attentions.set(keys.of(node.inputs), node)
+    if (node.op === 'attentionGrad' || node.op === 'crossAttentionGrad')
+      differentiated.add(keys.of(node.inputs.slice(0, -1)))
   }
   for (const node of graph.nodes) {
     if (node.op !== 'crossEntropyGrad') continue

@@ -12,11 +12,34 @@ const decodeThreads = 256
 /** Queries, or keys, of one block: PER_BLOCK of the kernels. */
 const perBlock = (headDim: number): number => (headDim > 64 ? 8 : 16)
 
-type Inputs = Ops['attention']['inputs']
+/** The inputs of causal attention and of the other, under names. */
+interface Inputs {
+  readonly all: readonly Value[]
+  readonly query: Value
+  readonly key: Value | null
+  readonly value: Value | null
+  readonly pastKey: Value
+  readonly pastValue: Value
+  readonly pastLengths: Value
+  /** null: a query sees the new keys up to its own. */
+  readonly keyLengths: Value | null
+}
+
+function causal(all: Ops['attention']['inputs']): Inputs {
+  const [query, key, value, pastKey, pastValue, pastLengths] = all
+  return { all, query, key, value, pastKey, pastValue, pastLengths, keyLengths: null }
+}
+
+function unordered(all: Ops['crossAttention']['inputs']): Inputs {
+  const [query, pastKey, pastValue, pastLengths, key = null, value = null, keyLengths = null] = all
+  return { all, query, key, value, pastKey, pastValue, pastLengths, keyLengths }
+}
 
 interface Geometry {
   readonly batch: number
   readonly queries: number
+  /** New ones. */
+  readonly keys: number
   readonly heads: number
   readonly headDim: number
   readonly past: number
@@ -27,21 +50,23 @@ interface Geometry {
 }
 
 function geometryOf(l: Lowering, inputs: Inputs, heads: number): Geometry {
-  const [query, key, value, pastKey, pastValue, lengths] = inputs
+  const { query, key, value, pastKey, pastValue, pastLengths, keyLengths } = inputs
   const [batch, queries, width] = l.shapeOf(query) as [number, number, number]
   const headDim = width / heads
   assert.ok(headDim <= headDimMax, `heads of ${headDim} numbers; the cuda runtime has them up to ${headDimMax}`)
-  const views = [query, key, value].map((each) => l.view(each)) as [View, View, View]
+  const views = [query, key, value].map((each) => each && l.view(each)) as [View, View | null, View | null]
   const [pastBatch, , , past] = l.shapeOf(pastKey) as [number, number, number, number]
+  const places = [...views, ...[pastKey, pastValue, pastLengths, keyLengths].map((each) => each && l.contiguous(each))]
   return {
     batch,
     queries,
+    keys: key === null ? 0 : (l.shapeOf(key)[1] as number),
     heads,
     headDim,
     past,
     pastPerRow: pastBatch > 1,
-    strides: [views[0].stride, views[1].stride, views[2].stride],
-    arguments: [...views, ...[pastKey, pastValue, lengths].map((each) => l.contiguous(each))].map(at),
+    strides: [views[0].stride, views[1]?.stride ?? 0, views[2]?.stride ?? 0],
+    arguments: places.map((place) => (place === null ? { place } : at(place))),
   }
 }
 
@@ -49,20 +74,20 @@ function geometryOf(l: Lowering, inputs: Inputs, heads: number): Geometry {
 function shapeOf(l: Lowering, g: Geometry, lengths: Value, outStride: number): KernelArgument {
   const shape = l.shapeOf(lengths)
   const flags = [g.pastPerRow, (shape[0] as number) > 1, shape.length > 1].map(Number)
-  const ints = Int32Array.of(g.queries, g.heads, g.past, ...flags, ...g.strides, outStride)
+  const ints = Int32Array.of(g.queries, g.keys, g.heads, g.past, ...flags, ...g.strides, outStride)
   const struct = new Uint8Array(ints.byteLength + 4)
   struct.set(new Uint8Array(ints.buffer))
   new DataView(struct.buffer).setFloat32(ints.byteLength, 1 / Math.sqrt(g.headDim), true)
   return { struct }
 }
 
-const bytesOf = ({ batch, queries, heads, headDim, past }: Geometry): number =>
-  4 * batch * heads * headDim * (4 * queries + 2 * past)
+const bytesOf = ({ batch, queries, keys, heads, headDim, past }: Geometry): number =>
+  4 * batch * heads * headDim * (2 * queries + 2 * keys + 2 * past)
 
 function emitForward(l: Lowering, inputs: Inputs, g: Geometry, out: View, logSums: Storage | null): void {
-  const shape = shapeOf(l, g, inputs[5], out.stride)
+  const shape = shapeOf(l, g, inputs.pastLengths, out.stride)
   const grid = (x: number): [number, number, number] => [x, g.heads, g.batch]
-  if (g.queries === 1 && logSums === null) {
+  if (g.queries === 1 && logSums === null && inputs.keyLengths === null) {
     const args = [...g.arguments, at(out), shape]
     l.blocks('attention_decode', grid(1), decodeThreads, args, bytesOf(g), g.headDim)
     return
@@ -73,34 +98,66 @@ function emitForward(l: Lowering, inputs: Inputs, g: Geometry, out: View, logSum
 }
 
 export function lowerAttention(l: Lowering, node: Node<'attention'>): void {
-  const key = l.keys.of(node.inputs)
-  const g = geometryOf(l, node.inputs, node.attributes.heads)
+  lowerForward(l, node, causal(node.inputs))
+}
+
+export function lowerCrossAttention(l: Lowering, node: Node<'crossAttention'>): void {
+  lowerForward(l, node, unordered(node.inputs))
+}
+
+function lowerForward(l: Lowering, node: Node<'attention'> | Node<'crossAttention'>, inputs: Inputs): void {
+  const key = l.keys.of(inputs.all)
+  const g = geometryOf(l, inputs, node.attributes.heads)
   const isDifferentiated = l.fusions.differentiated.has(key) && l.fusions.attentions.get(key) === node
   const logSums = isDifferentiated ? l.temporary(g.batch * g.heads * g.queries) : null
   if (logSums !== null) l.logSums.set(key, logSums)
-  emitForward(l, node.inputs, g, l.output(node.outputs[0] as Value), logSums)
+  emitForward(l, inputs, g, l.output(node.outputs[0] as Value), logSums)
 }
 
+/** The outputs of a gradient, under the names of what they are cotangents of. */
+type Outputs = Readonly<Record<'query' | 'pastKey' | 'pastValue', Value>> &
+  Readonly<Record<'key' | 'value', Value | null>>
+
 export function lowerAttentionGrad(l: Lowering, node: Node<'attentionGrad'>): void {
-  const inputs = node.inputs.slice(0, 6) as unknown as Inputs
-  const ct = node.inputs[6]
+  const [query, key, value, pastKey, pastValue] = node.outputs as readonly [Value, Value, Value, Value, Value]
+  const inputs = causal(node.inputs.slice(0, -1) as unknown as Ops['attention']['inputs'])
+  lowerBackward(l, node, inputs, { query, key, value, pastKey, pastValue })
+}
+
+export function lowerCrossAttentionGrad(l: Lowering, node: Node<'crossAttentionGrad'>): void {
+  const [query, pastKey, pastValue, key = null, value = null] = node.outputs as readonly [Value, Value, Value]
+  const inputs = unordered(node.inputs.slice(0, -1) as unknown as Ops['crossAttention']['inputs'])
+  lowerBackward(l, node, inputs, { query, key, value, pastKey, pastValue })
+}
+
+function lowerBackward(
+  l: Lowering,
+  node: Node<'attentionGrad'> | Node<'crossAttentionGrad'>,
+  inputs: Inputs,
+  outputs: Outputs,
+): void {
   const g = geometryOf(l, inputs, node.attributes.heads)
   const { out, logSums } = forwardOf(l, inputs, g)
   const means: KernelArgument = { place: { storage: l.temporary(g.batch * g.heads * g.queries), offset: 0 } }
   const sums: KernelArgument = { place: { storage: logSums, offset: 0 } }
-  const shape = shapeOf(l, g, inputs[5], out.stride)
-  const cotangent = l.view(ct)
+  const shape = shapeOf(l, g, inputs.pastLengths, out.stride)
+  const cotangent = l.view(node.inputs.at(-1) as Value)
   const given = [at(cotangent), { int: cotangent.stride }]
-  const [dq, dk, dv] = [0, 1, 2].map((i) => wanted(l, node.outputs[i] as Value)) as [Asked, Asked, Asked]
+  const [dq, dk, dv] = [outputs.query, outputs.key, outputs.value].map((each) => wanted(l, each)) as [
+    Asked,
+    Asked,
+    Asked,
+  ]
   const size = perBlock(g.headDim)
-  const tiles = Math.ceil(g.queries / size)
+  const tiles = (positions: number): number => Math.ceil(positions / size)
   const forQueries = [...g.arguments, at(out), sums, ...given, ...dq, means, shape]
   const bytes = bytesOf(g)
-  l.blocks('attention_gradient_queries', [tiles, g.heads, g.batch], forwardThreads, forQueries, bytes, g.headDim)
-  const past = pastGradients(l, node, g)
+  const queryGrid = [tiles(g.queries), g.heads, g.batch] as const
+  l.blocks('attention_gradient_queries', queryGrid, forwardThreads, forQueries, bytes, g.headDim)
+  const past = [outputs.pastKey, outputs.pastValue].map((each) => pastGradient(l, each, g))
   const places = past.map(({ view }): KernelArgument => (view === null ? { place: null } : at(view)))
   const forKeys = [...g.arguments, sums, means, ...given, ...dk, ...dv, ...places, shape]
-  const grid = [Math.ceil(g.past / size) + tiles, g.heads, g.batch] as const
+  const grid = [tiles(g.past) + tiles(g.keys), g.heads, g.batch] as const
   l.blocks('attention_gradient_keys', grid, forwardThreads, forKeys, bytes, g.headDim)
   for (const { finish } of past) finish()
 }
@@ -108,15 +165,15 @@ export function lowerAttentionGrad(l: Lowering, node: Node<'attentionGrad'>): vo
 type Asked = readonly [place: KernelArgument, stride: KernelArgument]
 
 /** What nobody asks for is not computed. */
-function wanted(l: Lowering, value: Value): Asked {
-  if (!l.isWanted(value)) return [{ place: null }, { int: 0 }]
+function wanted(l: Lowering, value: Value | null): Asked {
+  if (value === null || !l.isWanted(value)) return [{ place: null }, { int: 0 }]
   const view = l.output(value)
   return [at(view), { int: view.stride }]
 }
 
 /** The forward pass that this is the gradient of; computed anew where the graph has none. */
 function forwardOf(l: Lowering, inputs: Inputs, g: Geometry): { readonly out: View; readonly logSums: Storage } {
-  const key = l.keys.of(inputs)
+  const key = l.keys.of(inputs.all)
   const forward = l.fusions.attentions.get(key)?.outputs[0]
   const saved = l.logSums.get(key)
   if (forward !== undefined && saved !== undefined) return { out: l.view(forward), logSums: saved }
@@ -133,15 +190,12 @@ interface PastGradient {
 }
 
 /** A past that serves all rows gets the sum of what each row gives it, always in the order of the rows. */
-function pastGradients(l: Lowering, node: Node<'attentionGrad'>, g: Geometry): PastGradient[] {
-  return [3, 4].map((i) => {
-    const value = node.outputs[i] as Value
-    if (!l.isWanted(value) || g.past === 0) return { view: null, finish: () => undefined }
-    const out = l.output(value)
-    if (g.pastPerRow || g.batch === 1) return { view: out, finish: () => undefined }
-    const shape = l.shapeOf(value)
-    const each = { storage: l.temporary(g.batch * l.sizeOf(value)), offset: 0, stride: shape[3] as number }
-    const finish = (): void => sumViews(l, each, [g.batch, ...shape.slice(1)], each.stride, out, shape)
-    return { view: each, finish }
-  })
+function pastGradient(l: Lowering, value: Value, g: Geometry): PastGradient {
+  if (!l.isWanted(value) || g.past === 0) return { view: null, finish: () => undefined }
+  const out = l.output(value)
+  if (g.pastPerRow || g.batch === 1) return { view: out, finish: () => undefined }
+  const shape = l.shapeOf(value)
+  const each = { storage: l.temporary(g.batch * l.sizeOf(value)), offset: 0, stride: shape[3] as number }
+  const finish = (): void => sumViews(l, each, [g.batch, ...shape.slice(1)], each.stride, out, shape)
+  return { view: each, finish }
 }

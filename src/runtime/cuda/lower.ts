@@ -1,7 +1,7 @@
 // Lowers a graph to steps on the device: one row for each op.
 import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
-import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
+import { lowerAttention, lowerAttentionGrad, lowerCrossAttention, lowerCrossAttentionGrad } from './lower-attention.ts'
 import {
   emitLinear,
   lowerCrossEntropy,
@@ -108,8 +108,22 @@ const rules: { readonly [Op in OpName]: Rule<Op> } = {
     l.kernel('gelu_gradient', count, args, 12 * count, 4)
   },
 
+  exactGelu: (l, node) => {
+    const count = l.sizeOf(node.inputs[0])
+    const from = l.contiguous(node.inputs[0])
+    l.kernel('exact_gelu', count, [at(from), at(l.output(outputOf(node))), { int: count }], 8 * count)
+  },
+  exactGeluGrad: (l, node) => {
+    const [x, ct] = node.inputs
+    const count = l.sizeOf(x)
+    const args = [at(l.contiguous(x)), at(l.contiguous(ct)), at(l.output(outputOf(node))), { int: count }]
+    l.kernel('exact_gelu_gradient', count, args, 12 * count)
+  },
+
   attention: lowerAttention,
   attentionGrad: lowerAttentionGrad,
+  crossAttention: lowerCrossAttention,
+  crossAttentionGrad: lowerCrossAttentionGrad,
   crossEntropy: lowerCrossEntropy,
   crossEntropyGrad: lowerCrossEntropyGrad,
 }

@@ -8,10 +8,12 @@ import type { View } from './steps.ts'
 const contiguousWriters: ReadonlySet<OpName> = new Set<OpName>([
   ...(['add', 'mul', 'tanh', 'linear', 'outer', 'transpose', 'sumTo', 'gather', 'scatterAdd', 'layerNorm'] as const),
   ...(['layerNormGrad', 'gelu', 'geluGrad', 'attention', 'attentionGrad', 'crossEntropy', 'crossEntropyGrad'] as const),
-  ...(['concat', 'joinRows'] as const),
+  ...(['exactGelu', 'exactGeluGrad', 'crossAttention', 'crossAttentionGrad', 'concat', 'joinRows'] as const),
 ])
 /** What writes rows that lie apart, too. */
-const stridedWriters: ReadonlySet<OpName> = new Set<OpName>(['linear', 'outer', 'attention', 'attentionGrad'])
+const stridedWriters: ReadonlySet<OpName> = new Set<OpName>([
+  ...(['linear', 'outer', 'attention', 'attentionGrad', 'crossAttention', 'crossAttentionGrad'] as const),
+])
 
 /** Reserves places, wholes before their parts, so that a part of a part goes to the right place at once. */
 export function reserveParts(l: Lowering): void {

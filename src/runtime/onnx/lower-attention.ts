@@ -1,5 +1,6 @@
 // Attention and its gradient in ONNX: past and new positions in two parts, with one softmax over both.
 import type { Node, Ops, Value } from '../../graph/ops.ts'
+import type { Dim } from '../../graph/shape.ts'
 import type { Emitter } from './emitter.ts'
 
 /** Added to a score that must not be seen: its exponential is 0 in float32. */
@@ -75,13 +76,13 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
 }
 
-interface ProductOptions {
+export interface ProductOptions {
   readonly transA?: 0 | 1
   readonly transB?: 0 | 1
   readonly scale?: number
 }
 
-function product(e: Emitter, a: string, b: string, { transA = 0, transB = 0, scale = 1 }: ProductOptions): string {
+export function product(e: Emitter, a: string, b: string, { transA = 0, transB = 0, scale = 1 }: ProductOptions): string {
   return e.emit('FusedMatMul', [a, b], {
     attributes: { transA, transB, alpha: { float: scale } },
     domain: 'com.microsoft',
@@ -89,7 +90,7 @@ function product(e: Emitter, a: string, b: string, { transA = 0, transB = 0, sca
 }
 
 /** [batch, query, heads·headDim] → [batch, heads, query, headDim] */
-function splitHeads(e: Emitter, value: Value, heads: number): string {
+export function splitHeads(e: Emitter, value: Value, heads: number): string {
   const [batch, queries, width] = value.shape as [string, string, number]
   const shape = e.shape([batch, queries, heads, width / heads])
   return e.emit('Transpose', [e.emit('Reshape', [e.flat(value), shape])], { attributes: { perm: [0, 2, 1, 3] } })
@@ -108,13 +109,13 @@ function splitTogether(e: Emitter, q: Value, k: Value, v: Value, heads: number):
 }
 
 /** [batch, heads, query, headDim] → rows of heads·headDim */
-function joinHeads(e: Emitter, name: string, like: Value): string {
+export function joinHeads(e: Emitter, name: string, like: Value): string {
   const transposed = e.emit('Transpose', [name], { attributes: { perm: [0, 2, 1, 3] } })
   return e.emit('Reshape', [transposed, e.integers([-1, like.shape[2] as number])])
 }
 
 /** A past that serves every row of the batch gets the sum of their cotangents. */
-function overBatch(e: Emitter, name: string, past: Value): string {
+export function overBatch(e: Emitter, name: string, past: Value): string {
   return past.shape[0] === 1 ? e.emit('ReduceSum', [name, e.integers([0])]) : name
 }
 
@@ -125,27 +126,27 @@ function countTo(e: Emitter, dim: string | number): string {
 }
 
 /** Past and new positions along the last axis. */
-function sideBySide(e: Emitter, parts: readonly string[]): string {
+export function sideBySide(e: Emitter, parts: readonly string[]): string {
   return e.emit('Concat', parts, { attributes: { axis: 3 } })
 }
 
 /** [batch or 1, 1, query, past + query]: 0 where a query sees a position. Made once for all layers. */
 function bias(e: Emitter, query: Value, pastKey: Value, pastLengths: Value): string {
   const [rows, queries] = [pastLengths.shape[0]!, query.shape[1]!]
-  const seen = pastBias(e, pastKey, pastLengths)
+  const seen = lengthBias(e, pastKey.shape[3]!, pastLengths)
   const past = pastLengths.shape.length > 1 ? seen : e.emit('Expand', [seen, e.shape([1, 1, queries, 1])])
   const fresh = e.emit('Expand', [causalBias(e, query), e.shape([rows, 1, 1, 1])])
   return sideBySide(e, [past, fresh])
 }
 
-/** [batch or 1, 1, query or 1, past]: 0 where the position is below the length of the row, or of the query. */
-function pastBias(e: Emitter, pastKey: Value, pastLengths: Value): string {
-  const whole = e.emit('Cast', [e.full(pastLengths)], { attributes: { to: 7 } })
+/** [batch or 1, 1, query or 1, positions]: 0 where the position is below the length of the row, or of the query. */
+export function lengthBias(e: Emitter, positions: Dim, of: Value): string {
+  const whole = e.emit('Cast', [e.full(of)], { attributes: { to: 7 } })
   const lengths =
-    pastLengths.shape.length > 1
+    of.shape.length > 1
       ? e.emit('Unsqueeze', [whole, e.integers([1, 3])])
       : e.emit('Reshape', [whole, e.integers([-1, 1, 1, 1])])
-  const seen = e.emit('Less', [countTo(e, pastKey.shape[3]!), lengths])
+  const seen = e.emit('Less', [countTo(e, positions), lengths])
   return e.emit('Where', [seen, e.float(0), e.float(hidden)])
 }
 

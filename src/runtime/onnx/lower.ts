@@ -5,6 +5,7 @@ import type { Weights } from '../../tensor/weights.ts'
 import { Emitter } from './emitter.ts'
 import { mixesInEightBits, type LinearForm } from './forms.ts'
 import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
+import { lowerCrossAttention, lowerCrossAttentionGrad } from './lower-cross-attention.ts'
 import { emitProduct } from './lower-linear.ts'
 import { encodeModel } from './schema.ts'
 
@@ -174,8 +175,27 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     e.setFlat(outputOf(node), later === null ? dx : e.scaleRows(dx, later.scales))
   },
 
+  exactGelu: (e, node) => {
+    const [x] = node.inputs
+    if (e.isUsedBy(x, 'exactGeluGrad'))
+      e.setFlat(outputOf(node), e.emit('Mul', [e.flat(x), normalDistribution(e, e.flat(x))]))
+    else lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'none' } }))
+  },
+  // dy/dx = Φ(x) + x·φ(x)
+  exactGeluGrad: (e, node) => {
+    const [x, ct] = node.inputs
+    const density = e.emit('Exp', [e.emit('Mul', [e.emit('Mul', [e.flat(x), e.flat(x)]), e.float(-0.5)])])
+    const bend = e.emit('Mul', [e.emit('Mul', [e.flat(x), density]), e.float(1 / Math.sqrt(2 * Math.PI))])
+    const slope = e.emit('Add', [normalDistribution(e, e.flat(x)), bend])
+    const later = e.rowScaled(e.flat(ct))
+    const dx = e.emit('Mul', [slope, later?.rows ?? e.flat(ct)])
+    e.setFlat(outputOf(node), later === null ? dx : e.scaleRows(dx, later.scales))
+  },
+
   attention: lowerAttention,
   attentionGrad: lowerAttentionGrad,
+  crossAttention: lowerCrossAttention,
+  crossAttentionGrad: lowerCrossAttentionGrad,
 
   crossEntropy: (e, node) => {
     const [hidden] = node.inputs
@@ -217,10 +237,16 @@ function smoothed(
   return e.emit('Add', [e.emit('Mul', [own, e.float(1 - smoothing)]), e.emit('Mul', [of(column), e.float(smoothing)])])
 }
 
-function lowerUnary(e: Emitter, node: Node<'tanh'> | Node<'gelu'>, emit: (x: string) => string): void {
+function lowerUnary(e: Emitter, node: Node<'tanh'> | Node<'gelu'> | Node<'exactGelu'>, emit: (x: string) => string): void {
   const [x] = node.inputs
   if (x.shape.length > 1) e.setFlat(outputOf(node), emit(e.flat(x)))
   else e.setFull(outputOf(node), emit(e.full(x)))
+}
+
+/** Φ(x) = (1 + erf(x/√2))/2 */
+function normalDistribution(e: Emitter, x: string): string {
+  const erf = e.emit('Erf', [e.emit('Mul', [x, e.float(Math.SQRT1_2)])])
+  return e.emit('Mul', [e.emit('Add', [erf, e.float(1)]), e.float(0.5)])
 }
 
 // gelu_new(x) = x·σ(z) with z = √(8/π)·(x + 0.044715·x³), since (1 + tanh(z/2))/2 = σ(z).

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import type { OpName } from '../../graph/ops.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
-import { attention, attentionGrad } from './attention.ts'
+import { attention, attentionGrad, crossAttention, crossAttentionGrad } from './attention.ts'
+import { normalDensity, normalDistribution } from './normal.ts'
 import type { Dense, Kernel } from './kernel.ts'
 
 const lastOf = (x: Dense): number => x.shape.at(-1) as number
@@ -224,8 +225,16 @@ export const kernels: { readonly [Op in OpName]: Kernel<Op> } = {
     }),
   ],
 
+  // y = x·Φ(x), so dy/dx = Φ(x) + x·φ(x).
+  exactGelu: (_, [x]) => [Float64Array.from(x!.data, (v) => v * normalDistribution(v))],
+  exactGeluGrad: (_, [x, ct]) => [
+    Float64Array.from(x!.data, (v, i) => ct!.data[i]! * (normalDistribution(v) + v * normalDensity(v))),
+  ],
+
   attention,
   attentionGrad,
+  crossAttention,
+  crossAttentionGrad,
 
   crossEntropy: ({ attributes: { smoothing } }, [hidden, table, labels], [shape]) => {
     const out = new Float64Array(sizeOf(shape!))

@@ -1,10 +1,10 @@
-// Causal attention over past and new keys and values in one pass (online softmax: Milakov & Gimelshein 2018; Dao et al. 2022).
+// Attention over past and new keys and values, causal or not, in one pass (online softmax: Milakov & Gimelshein 2018; Dao et al. 2022).
 
 /** One block for PER_BLOCK queries of one head of one row; a lane has one key of a tile, then HEAD_DIM/32 numbers of the output. */
-extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, float* __restrict__ out, float* logSums, AttentionShape s) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const int* __restrict__ keyLengths, float* __restrict__ out, float* logSums, AttentionShape s) {
   __shared__ float keys[TILE][HEAD_DIM + 1], values[TILE][HEAD_DIM + 1], queries[PER_BLOCK][HEAD_DIM], weights[WARPS][PER_WARP][TILE];
   int b = blockIdx.z, h = blockIdx.y, first = blockIdx.x * PER_BLOCK, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  long long row = (long long)b * s.queries;
+  long long row = (long long)b * s.queries, keyRow = (long long)b * s.keys;
   loadOwn(q + row * s.queryStride + h * HEAD_DIM, s.queryStride, first, s.queries, queries);
   int seen[PER_WARP], seenMax = 0;
   for (int i = 0; i < PER_BLOCK && first + i < s.queries; i++) {
@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __r
     sum[i] = 0.0f;
     for (int j = 0; j < PER_LANE; j++) acc[i][j] = 0.0f;
   }
-  int newEnd = first + PER_BLOCK < s.queries ? first + PER_BLOCK : s.queries;
+  int newEnd = keysEndOf(keyLengths, s, b, first + PER_BLOCK);
   int pastTiles = (seenMax + TILE - 1) / TILE, tiles = pastTiles + (newEnd + TILE - 1) / TILE;
   for (int tile = 0; tile < tiles; tile++) {
     bool isPast = tile < pastTiles;
@@ -28,8 +28,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __r
     if (isPast) {
       loadPast(pastKey + pastAt(s, b, h), pastValue + pastAt(s, b, h), s.past, base, seenMax, keys, values);
     } else {
-      loadRows(k + row * s.keyStride + h * HEAD_DIM, s.keyStride, base, newEnd, keys);
-      loadRows(v + row * s.valueStride + h * HEAD_DIM, s.valueStride, base, newEnd, values);
+      loadRows(k + keyRow * s.keyStride + h * HEAD_DIM, s.keyStride, base, newEnd, keys);
+      loadRows(v + keyRow * s.valueStride + h * HEAD_DIM, s.valueStride, base, newEnd, values);
     }
     __syncthreads();
     float score[PER_WARP];
@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __r
     }
     for (int i = 0; i < PER_WARP; i++) {
       int query = first + warp * PER_WARP + i;
-      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane <= query);
+      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane < newEnd && (keyLengths != nullptr || base + lane <= query));
       float scaled = visible ? score[i] * s.scale : LOWEST;
       float larger = fmaxf(largest[i], warpMax(scaled));
       float kept = expf(largest[i] - larger), weight = visible ? expf(scaled - larger) : 0.0f;
@@ -74,8 +74,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __r
 
 #define DECODE_WARPS 8
 
-/** One new token a row: the warps of a block share the past among them, and their parts are joined at the end. */
-extern "C" __global__ void __launch_bounds__(32 * DECODE_WARPS) attention_decode(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, float* __restrict__ out, AttentionShape s) {
+/** One query a row, with its own new key or none: the warps of a block share the past among them, and their parts are joined at the end. */
+extern "C" __global__ void __launch_bounds__(32 * DECODE_WARPS) attention_decode(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const int* __restrict__ keyLengths, float* __restrict__ out, AttentionShape s) {
   __shared__ float query[HEAD_DIM], weights[DECODE_WARPS][TILE], parts[DECODE_WARPS][HEAD_DIM], largests[DECODE_WARPS], sums[DECODE_WARPS];
   int b = blockIdx.z, h = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32, seen = seenOf(lengths, s, b, 0);
   const float* keys = pastKey + pastAt(s, b, h);
@@ -84,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(32 * DECODE_WARPS) attention_decode
   __syncthreads();
   float largest = LOWEST, sum = 0.0f, acc[PER_LANE];
   for (int j = 0; j < PER_LANE; j++) acc[j] = 0.0f;
-  if (warp == 0) {
+  if (warp == 0 && s.keys > 0) {
     // The new key sees itself: it begins the first warp's part.
     float product = 0.0f;
     for (int d = lane; d < HEAD_DIM; d += 32) product += query[d] * k[(long long)b * s.keyStride + h * HEAD_DIM + d];

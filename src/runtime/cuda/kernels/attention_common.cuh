@@ -11,6 +11,8 @@
 
 struct AttentionShape {
   int queries;
+  /** New ones of each row: as many as queries where attention is causal. */
+  int keys;
   int heads;
   int past;
   /** 0 where one past serves all rows, 1 where each has its own; the same for lengths. */
@@ -28,6 +30,12 @@ struct AttentionShape {
 __device__ __forceinline__ int seenOf(const int* __restrict__ lengths, const AttentionShape& s, int b, int query) {
   int row = s.lengthsPerRow ? b : 0;
   return s.lengthsPerQuery ? lengths[row * s.queries + query] : lengths[row];
+}
+
+/** Where the new keys end that queries before `queryEnd` see. Without `keyLengths` each sees those up to its own. */
+__device__ __forceinline__ int keysEndOf(const int* __restrict__ keyLengths, const AttentionShape& s, int b, int queryEnd) {
+  if (keyLengths != nullptr) return keyLengths[b];
+  return queryEnd < s.keys ? queryEnd : s.keys;
 }
 
 __device__ __forceinline__ long long pastAt(const AttentionShape& s, int b, int h) {

@@ -2,10 +2,10 @@
 // number is written by one thread that adds in a fixed order.
 
 /** dq, and Σ a·da = Σ do·o of each query for the kernel below. Laid out as the forward kernel is. */
-extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const float* __restrict__ out, const float* __restrict__ logSums, const float* __restrict__ ct, int ctStride, float* dq, int dqStride, float* __restrict__ means, AttentionShape s) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const int* __restrict__ keyLengths, const float* __restrict__ out, const float* __restrict__ logSums, const float* __restrict__ ct, int ctStride, float* dq, int dqStride, float* __restrict__ means, AttentionShape s) {
   __shared__ float keys[TILE][HEAD_DIM + 1], values[TILE][HEAD_DIM + 1], queries[PER_BLOCK][HEAD_DIM], cts[PER_BLOCK][HEAD_DIM], slopes[WARPS][PER_WARP][TILE];
   int b = blockIdx.z, h = blockIdx.y, first = blockIdx.x * PER_BLOCK, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  long long row = (long long)b * s.queries, statistics = ((long long)b * s.heads + h) * s.queries;
+  long long row = (long long)b * s.queries, keyRow = (long long)b * s.keys, statistics = ((long long)b * s.heads + h) * s.queries;
   loadOwn(q + row * s.queryStride + h * HEAD_DIM, s.queryStride, first, s.queries, queries);
   loadOwn(ct + row * ctStride + h * HEAD_DIM, ctStride, first, s.queries, cts);
   int seen[PER_WARP], seenMax = 0;
@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries
     for (int j = 0; j < PER_LANE; j++) acc[i][j] = 0.0f;
   }
   if (dq == nullptr) return;
-  int newEnd = first + PER_BLOCK < s.queries ? first + PER_BLOCK : s.queries;
+  int newEnd = keysEndOf(keyLengths, s, b, first + PER_BLOCK);
   int pastTiles = (seenMax + TILE - 1) / TILE, tiles = pastTiles + (newEnd + TILE - 1) / TILE;
   for (int tile = 0; tile < tiles; tile++) {
     bool isPast = tile < pastTiles;
@@ -37,13 +37,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries
     if (isPast) {
       loadPast(pastKey + pastAt(s, b, h), pastValue + pastAt(s, b, h), s.past, base, seenMax, keys, values);
     } else {
-      loadRows(k + row * s.keyStride + h * HEAD_DIM, s.keyStride, base, newEnd, keys);
-      loadRows(v + row * s.valueStride + h * HEAD_DIM, s.valueStride, base, newEnd, values);
+      loadRows(k + keyRow * s.keyStride + h * HEAD_DIM, s.keyStride, base, newEnd, keys);
+      loadRows(v + keyRow * s.valueStride + h * HEAD_DIM, s.valueStride, base, newEnd, values);
     }
     __syncthreads();
     for (int i = 0; i < PER_WARP; i++) {
       int query = first + warp * PER_WARP + i;
-      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane <= query);
+      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane < newEnd && (keyLengths != nullptr || base + lane <= query));
       float score = 0.0f, product = 0.0f;
       for (int d = 0; d < HEAD_DIM; d++) {
         score += queries[warp * PER_WARP + i][d] * keys[lane][d];
@@ -75,15 +75,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries
  * dk and dv: one block for PER_BLOCK keys of one head of one row, past ones first; a lane has one query of a tile. Past keys and
  * values get a gradient for each row, [batch, heads, d, past] and [batch, heads, past, d]. What is not asked for is null.
  */
-extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const float* __restrict__ logSums, const float* __restrict__ means, const float* __restrict__ ct, int ctStride, float* dk, int dkStride, float* dv, int dvStride, float* dPastKey, float* dPastValue, AttentionShape s) {
+extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const int* __restrict__ keyLengths, const float* __restrict__ logSums, const float* __restrict__ means, const float* __restrict__ ct, int ctStride, float* dk, int dkStride, float* dv, int dvStride, float* dPastKey, float* dPastValue, AttentionShape s) {
   __shared__ float queries[TILE][HEAD_DIM + 1], cts[TILE][HEAD_DIM + 1], keys[PER_BLOCK][HEAD_DIM], values[PER_BLOCK][HEAD_DIM], weights[WARPS][PER_WARP][TILE], slopes[WARPS][PER_WARP][TILE];
   int b = blockIdx.z, h = blockIdx.y, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int pastBlocks = (s.past + PER_BLOCK - 1) / PER_BLOCK;
   bool isPast = (int)blockIdx.x < pastBlocks;
-  int first = (isPast ? blockIdx.x : blockIdx.x - pastBlocks) * PER_BLOCK, end = isPast ? s.past : s.queries;
+  int first = (isPast ? blockIdx.x : blockIdx.x - pastBlocks) * PER_BLOCK, end = isPast ? s.past : s.keys;
   float *toKeys = isPast ? dPastKey : dk, *toValues = isPast ? dPastValue : dv;
   if (toKeys == nullptr && toValues == nullptr) return;
-  long long row = (long long)b * s.queries, statistics = ((long long)b * s.heads + h) * s.queries, past = pastAt(s, b, h);
+  long long row = (long long)b * s.queries, keyRow = (long long)b * s.keys, statistics = ((long long)b * s.heads + h) * s.queries, past = pastAt(s, b, h);
   if (isPast) {
     for (int i = threadIdx.x; i < PER_BLOCK * HEAD_DIM; i += THREADS) {
       int position = first + i % PER_BLOCK, d = i / PER_BLOCK;
@@ -91,14 +91,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys(co
     }
     loadOwn(pastValue + past, HEAD_DIM, first, end, values);
   } else {
-    loadOwn(k + row * s.keyStride + h * HEAD_DIM, s.keyStride, first, end, keys);
-    loadOwn(v + row * s.valueStride + h * HEAD_DIM, s.valueStride, first, end, values);
+    loadOwn(k + keyRow * s.keyStride + h * HEAD_DIM, s.keyStride, first, end, keys);
+    loadOwn(v + keyRow * s.valueStride + h * HEAD_DIM, s.valueStride, first, end, values);
   }
   float keyAcc[PER_WARP][PER_LANE], valueAcc[PER_WARP][PER_LANE];
   for (int i = 0; i < PER_WARP; i++)
     for (int j = 0; j < PER_LANE; j++) keyAcc[i][j] = valueAcc[i][j] = 0.0f;
-  // No query before a new key sees it.
-  for (int base = isPast ? 0 : first / TILE * TILE; base < s.queries; base += TILE) {
+  int keyEnd = keysEndOf(keyLengths, s, b, s.queries);
+  // Where attention is causal no query before a new key sees it.
+  for (int base = isPast || keyLengths != nullptr ? 0 : first / TILE * TILE; base < s.queries; base += TILE) {
     __syncthreads();
     loadRows(q + row * s.queryStride + h * HEAD_DIM, s.queryStride, base, s.queries, queries);
     loadRows(ct + row * ctStride + h * HEAD_DIM, ctStride, base, s.queries, cts);
@@ -109,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys(co
     float logSum = exists ? logSums[statistics + query] : 0.0f, mean = exists ? means[statistics + query] : 0.0f;
     for (int i = 0; i < PER_WARP; i++) {
       int position = first + warp * PER_WARP + i;
-      bool visible = exists && position < end && (isPast ? position < seen : position <= query);
+      bool visible = exists && position < end && (isPast ? position < seen : position < keyEnd && (keyLengths != nullptr || position <= query));
       float score = 0.0f, product = 0.0f;
       for (int d = 0; d < HEAD_DIM; d++) {
         score += keys[warp * PER_WARP + i][d] * queries[lane][d];
@@ -139,8 +140,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_keys(co
     for (int j = 0; j < PER_LANE; j++) {
       int d = lane + 32 * j;
       if (d >= HEAD_DIM) continue;
-      long long keyTo = isPast ? pastOut + (long long)d * s.past + position : (row + position) * dkStride + h * HEAD_DIM + d;
-      long long valueTo = isPast ? pastOut + (long long)position * HEAD_DIM + d : (row + position) * dvStride + h * HEAD_DIM + d;
+      long long keyTo = isPast ? pastOut + (long long)d * s.past + position : (keyRow + position) * dkStride + h * HEAD_DIM + d;
+      long long valueTo = isPast ? pastOut + (long long)position * HEAD_DIM + d : (keyRow + position) * dvStride + h * HEAD_DIM + d;
       if (toKeys != nullptr) toKeys[keyTo] = keyAcc[i][j];
       if (toValues != nullptr) toValues[valueTo] = valueAcc[i][j];
     }

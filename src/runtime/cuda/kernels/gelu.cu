@@ -1,4 +1,4 @@
-// GPT-2's tanh form of gelu and its gradient, four numbers a thread.
+// GPT-2's tanh form of gelu and its gradient, four numbers a thread; and gelu itself.
 #define GELU_SCALE 0.7978845608028654f
 #define GELU_CUBIC 0.044715f
 
@@ -28,4 +28,21 @@ extern "C" __global__ void __launch_bounds__(256) gelu_gradient(const float* x, 
   } else {
     for (int end = at + 4; at < end && at < count; at++) out[at] = ct[at] * geluSlope(x[at]);
   }
+}
+
+/** Φ(x): of the complement, so that little is left of large negative numbers and not nothing. */
+__device__ __forceinline__ float normalOf(float x) { return 0.5f * erfcf(-x * 0.7071067811865476f); }
+
+/** y = x·Φ(x) */
+extern "C" __global__ void __launch_bounds__(256) exact_gelu(const float* x, float* out, int count) {
+  int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < count) out[at] = x[at] * normalOf(x[at]);
+}
+
+/** dy/dx = Φ(x) + x·φ(x) */
+extern "C" __global__ void __launch_bounds__(256) exact_gelu_gradient(const float* x, const float* ct, float* out, int count) {
+  int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= count) return;
+  float v = x[at];
+  out[at] = ct[at] * (normalOf(v) + v * 0.3989422804014327f * expf(-0.5f * v * v));
 }
