@@ -37,6 +37,11 @@ interface Opened {
 
 async function open(data: EngineWorkerData): Promise<Opened> {
   const model = await openModel(data.modelFolder)
+  const graph = model.sourceGraph()
+  if (graph !== null) {
+    const message = `${data.modelFolder} has an encoder: prefixes can be trained on it, serving them is not there yet`
+    throw new ServiceError('model_invalid', message)
+  }
   const tokenizer = await openTokenizer(data.modelFolder)
   const { layers, heads, headDim, positionsMax, vocabulary } = model.config
   if (tokenizer.vocabulary > vocabulary) {

@@ -115,8 +115,8 @@ export class GraphBuilder {
     return this.#values('crossAttentionGrad', [...inputs, ct], { heads })
   }
 
-  crossEntropy(hidden: Value, table: Value, labels: Value, smoothing = 0): Value {
-    return this.#value('crossEntropy', [hidden, table, labels], { smoothing })
+  crossEntropy(inputs: Ops['crossEntropy']['inputs'], smoothing = 0): Value {
+    return this.#value('crossEntropy', inputs, { smoothing })
   }
   crossEntropyGrad(inputs: Ops['crossEntropy']['inputs'], ct: Value, smoothing: number): Value {
     return this.#value('crossEntropyGrad', [...inputs, ct], { smoothing })

@@ -52,6 +52,10 @@ type CrossAttentionInputs =
       keyLengths: Value, // int32 [batch]: how many of the keys the queries of a row see
     ]
 
+type CrossEntropyInputs =
+  | readonly [hidden: Value, table: Value, labels: Value]
+  | readonly [hidden: Value, table: Value, labels: Value, bias: Value]
+
 export interface Ops {
   /** Fed anew at each run. */
   input: Op<readonly [], { readonly name: string; readonly shape: Shape; readonly dtype: DType }>
@@ -109,10 +113,10 @@ export interface Ops {
 
   /**
    * (1 − ε)·nll[label] + ε·mean nll of each row, with nll = −log softmax(hidden · tableᵀ) and ε = `smoothing` (Szegedy et al. 2016,
-   * section 7): hidden [rows, d], table [vocabulary, d], labels int32 [rows].
+   * section 7): hidden [rows, d], table [vocabulary, d], labels int32 [rows]; bias [vocabulary], added to hidden · tableᵀ.
    */
-  crossEntropy: Op<readonly [hidden: Value, table: Value, labels: Value], { readonly smoothing: number }>
-  crossEntropyGrad: Op<readonly [hidden: Value, table: Value, labels: Value, ct: Value], { readonly smoothing: number }>
+  crossEntropy: Op<CrossEntropyInputs, { readonly smoothing: number }>
+  crossEntropyGrad: Op<readonly [...CrossEntropyInputs, ct: Value], { readonly smoothing: number }>
 }
 
 export type OpName = keyof Ops

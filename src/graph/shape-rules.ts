@@ -149,7 +149,11 @@ export const shapeRules: { readonly [Op in OpName]: ShapeRule<Op> } = {
     return [query, pastKey, pastValue, key, value].filter((each) => each !== undefined).map(({ shape }) => shape)
   },
 
-  crossEntropy: ([hidden, table, labels], { smoothing }) => {
+  crossEntropy: ([hidden, table, labels, bias], { smoothing }) => {
+    assert.ok(
+      bias === undefined || sameShape(bias.shape, table.shape.slice(0, 1)),
+      `crossEntropy: bias [${bias?.shape}] does not fit table [${table.shape}]`,
+    )
     assertInt('crossEntropy', labels)
     assert.ok(smoothing >= 0 && smoothing < 1, `crossEntropy: smoothing is ${smoothing}, not from 0 to below 1`)
     assert.equal(
@@ -163,9 +167,10 @@ export const shapeRules: { readonly [Op in OpName]: ShapeRule<Op> } = {
     )
     return [labels.shape]
   },
-  crossEntropyGrad: ([hidden, , labels, ct]) => {
+  crossEntropyGrad: (inputs) => {
+    const [hidden, , labels] = inputs
     assertInt('crossEntropyGrad', labels)
-    assertSame('crossEntropyGrad', labels, ct)
+    assertSame('crossEntropyGrad', labels, inputs.at(-1) as Value)
     return [hidden.shape]
   },
 }

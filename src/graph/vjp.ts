@@ -91,8 +91,8 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
   crossAttentionGrad: noSecondDerivative,
 
   crossEntropy: (g, { inputs, attributes: { smoothing } }, [ct], needed) => {
-    assert.ok(!needed[1], 'crossEntropy: its table is frozen and gets no gradient')
-    return [g.crossEntropyGrad(inputs, ct!, smoothing), null, null]
+    assert.ok(!needed[1] && needed[3] !== true, 'crossEntropy: its table and bias are frozen and get no gradient')
+    return [g.crossEntropyGrad(inputs, ct!, smoothing), ...inputs.slice(1).map(() => null)]
   },
   crossEntropyGrad: noSecondDerivative,
 }

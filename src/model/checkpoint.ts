@@ -15,26 +15,41 @@ const shardsMax = 1_000
 
 const dtypes: Readonly<Record<string, WeightDType>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }
 
-/** Names in files may begin with `transformer.`; ours never do. */
-const canonicalName = (name: string): string => name.replace(/^transformer\./, '')
+/** Names in files may begin with `transformer.` or `model.`; ours never do. */
+const canonicalName = (name: string): string => name.replace(/^(transformer|model)\./, '')
+
+/** A tensor that a model asks for. */
+export interface TensorSpec {
+  readonly shape: readonly number[]
+  /** Other names under which files have it, where they lack its own. */
+  readonly aliases?: readonly string[]
+  /** Whether the model can do without it. */
+  readonly optional?: boolean
+  /** Rows that the tensor in the file has before those of `shape`; they are passed over. */
+  readonly rowsBefore?: number
+}
 
 /**
- * The tensors named in `shapes`, each checked for its shape; others in the files are left alone.
+ * The tensors named in `specs`, each checked for its shape; others in the files are left alone.
  * Throws `model_invalid` that names the tensor or file, and both sides.
  */
 export async function openWeights(
   folder: string,
-  shapes: ReadonlyMap<string, readonly number[]>,
+  specs: ReadonlyMap<string, TensorSpec>,
 ): Promise<{ readonly weights: Weights; readonly sha256: string }> {
   const files = await checkpointFiles(folder)
-  const found = new Map<string, Weight>()
+  const there = new Map<string, { readonly file: string; readonly entry: TensorEntry }>()
   for (const file of files) {
-    for (const [name, entry] of await readTensors(folder, file)) {
-      const shape = shapes.get(canonicalName(name))
-      if (shape !== undefined) found.set(canonicalName(name), toWeight(file, canonicalName(name), entry, shape))
-    }
+    for (const [name, entry] of await readTensors(folder, file)) there.set(canonicalName(name), { file, entry })
   }
-  const missing = [...shapes.keys()].filter((name) => !found.has(name))
+  const found = new Map<string, Weight>()
+  for (const [name, spec] of specs) {
+    const stored = [name, ...(spec.aliases ?? [])].map((each) => there.get(each)).find((each) => each !== undefined)
+    if (stored !== undefined) found.set(name, toWeight(stored.file, name, stored.entry, spec))
+  }
+  const missing = [...specs]
+    .filter(([name, { optional }]) => !found.has(name) && optional !== true)
+    .map(([name]) => name)
   if (missing.length > 0) {
     const more = missing.length > 1 ? ` and ${missing.length - 1} more` : ''
     throw invalid(`${folder}: tensor ${missing[0]}${more} is in none of ${files.join(', ')}`)
@@ -90,15 +105,17 @@ function toWeight(
   file: string,
   name: string,
   { dtype, shape, offset, bytes }: TensorEntry,
-  expected: readonly number[],
+  { shape: wanted, rowsBefore = 0 }: TensorSpec,
 ): Weight {
+  const expected = wanted.with(0, (wanted[0] as number) + rowsBefore)
   const narrow = dtypes[dtype]
   if (narrow === undefined)
     throw invalid(`${file}: tensor ${name} is ${dtype}, supported are ${Object.keys(dtypes).join(', ')}`)
   if (shape.length !== expected.length || shape.some((extent, axis) => extent !== expected[axis])) {
     throw invalid(`${file}: tensor ${name} is [${shape}], config.json asks for [${expected}]`)
   }
-  return { name, dtype: narrow, shape, file, offset, bytes }
+  const skipped = (rowsBefore * bytes) / (expected[0] as number)
+  return { name, dtype: narrow, shape: wanted, file, offset: offset + skipped, bytes: bytes - skipped }
 }
 
 async function hashFiles(folder: string, files: readonly string[]): Promise<string> {

@@ -1,7 +1,8 @@
-// What a model's config.json says, checked: only what the graphs really compute is let in.
-import { ServiceError } from '../errors/errors.ts'
+// What a GPT-2's config.json says, checked: only what the graph really computes is let in.
+import { Fields, type Json } from './fields.ts'
 
 export interface ModelConfig {
+  /** Of the decoder. */
   readonly layers: number
   readonly heads: number
   readonly headDim: number
@@ -12,46 +13,33 @@ export interface ModelConfig {
   /** Sequence limit in positions, prefix included. */
   readonly positionsMax: number
   readonly vocabulary: number
+}
+
+export interface Gpt2Config extends ModelConfig {
   readonly epsilon: number
 }
 
 /** Throws `model_invalid` that names the field, what it is and what is supported. */
-export function readGpt2Config(json: Readonly<Record<string, unknown>>, file: string): ModelConfig {
-  const refuse = (field: string, supported: string): never => {
-    throw new ServiceError(
-      'model_invalid',
-      `${file}: ${field} is ${JSON.stringify(json[field])}, supported is ${supported}`,
-    )
-  }
-  const count = (field: string): number => {
-    const value = json[field]
-    return typeof value === 'number' && Number.isInteger(value) && value > 0
-      ? value
-      : refuse(field, 'a positive integer')
-  }
-  const only = (field: string, allowed: readonly unknown[]): void => {
-    if (json[field] !== undefined && !allowed.includes(json[field]))
-      refuse(field, allowed.map((v) => JSON.stringify(v)).join(' or '))
-  }
-  if (json['model_type'] !== 'gpt2') refuse('model_type', '"gpt2"')
-  only('activation_function', ['gelu_new', 'gelu_pytorch_tanh'])
-  only('tie_word_embeddings', [true])
-  only('scale_attn_weights', [true])
-  only('scale_attn_by_inverse_layer_idx', [false])
-  only('add_cross_attention', [false])
+export function readGpt2Config(json: Json, file: string): Gpt2Config {
+  const fields = new Fields(json, file)
+  fields.only('activation_function', ['gelu_new', 'gelu_pytorch_tanh'])
+  fields.only('tie_word_embeddings', [true])
+  fields.only('scale_attn_weights', [true])
+  fields.only('scale_attn_by_inverse_layer_idx', [false])
+  fields.only('add_cross_attention', [false])
 
-  const [width, heads] = [count('n_embd'), count('n_head')]
-  if (width % heads !== 0) refuse('n_head', `a divisor of n_embd ${width}`)
-  const epsilon = json['layer_norm_epsilon'] ?? 1e-5
-  if (typeof epsilon !== 'number' || !(epsilon > 0)) return refuse('layer_norm_epsilon', 'a positive number')
+  const [width, heads] = [fields.count('n_embd'), fields.count('n_head')]
+  if (width % heads !== 0) fields.refuse('n_head', `a divisor of n_embd ${width}`)
+  const epsilon = fields.get('layer_norm_epsilon') ?? 1e-5
+  if (typeof epsilon !== 'number' || !(epsilon > 0)) return fields.refuse('layer_norm_epsilon', 'a positive number')
   return {
-    layers: count('n_layer'),
+    layers: fields.count('n_layer'),
     heads,
     headDim: width / heads,
     width,
-    hiddenWidth: json['n_inner'] === undefined || json['n_inner'] === null ? 4 * width : count('n_inner'),
-    positionsMax: count('n_positions'),
-    vocabulary: count('vocab_size'),
+    hiddenWidth: (fields.get('n_inner') ?? null) === null ? 4 * width : fields.count('n_inner'),
+    positionsMax: fields.count('n_positions'),
+    vocabulary: fields.count('vocab_size'),
     epsilon,
   }
 }

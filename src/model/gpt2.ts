@@ -2,43 +2,8 @@
 import type { GraphBuilder } from '../graph/builder.ts'
 import type { Value } from '../graph/ops.ts'
 import type { Shape } from '../graph/shape.ts'
-import type { ModelConfig } from './config.ts'
-
-/** Keys and values that come before the text, in one layer. */
-export interface LayerPast {
-  /** [batch or 1, heads, headDim, past] */
-  readonly key: Value
-  /** [batch or 1, heads, past, headDim] */
-  readonly value: Value
-}
-
-/** Sequences of one length over one past. */
-export interface DecoderSegment {
-  /** int32 [B, T]; or float32 [B, T, width], embeddings in the place of the tokens'. */
-  readonly tokens: Value
-  /** int32 [B, T] */
-  readonly positions: Value
-  /** int32 [B or 1], or [B or 1, T]: how much of the past each row, or each position, sees. */
-  readonly pastLengths: Value
-  readonly past: readonly LayerPast[]
-}
-
-export interface DecoderInputs {
-  /** One or more, each of a batch and length of its own: they share the weights and nothing else. */
-  readonly segments: readonly DecoderSegment[]
-  /** int32 [R]: which of the B·T positions of all segments, counted one after the other, are wanted; null: all of them. */
-  readonly rows: Value | null
-}
-
-export interface DecoderOutputs {
-  /** [R, width]: the last layer norm's output at `rows`; [B, T, width] where they are all wanted. */
-  readonly hidden: Value
-  /** [vocabulary, width]: the embedding, which is the head too. */
-  readonly table: Value
-  /** [B, T, width] of each layer; of several segments [N, width], their positions one after the other. */
-  readonly keys: readonly Value[]
-  readonly values: readonly Value[]
-}
+import type { Gpt2Config, ModelConfig } from './config.ts'
+import { apart, joined, type DecoderInputs, type DecoderOutputs, type LayerPast } from './segments.ts'
 
 /** The shape of every weight, by its name without the leading `transformer.`. */
 export function gpt2Weights({
@@ -73,7 +38,7 @@ export function gpt2Embedding(g: GraphBuilder, { vocabulary, width }: ModelConfi
   return g.weight('wte.weight', [vocabulary, width])
 }
 
-export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, rows }: DecoderInputs): DecoderOutputs {
+export function gpt2Decoder(g: GraphBuilder, config: Gpt2Config, { segments, rows }: DecoderInputs): DecoderOutputs {
   const { layers, heads, width, epsilon } = config
   const shapes = gpt2Weights(config)
   const weight = (name: string): Value => g.weight(name, shapes.get(name) as Shape)
@@ -83,41 +48,29 @@ export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, ro
   const table = gpt2Embedding(g, config)
   const keys: Value[] = []
   const values: Value[] = []
+  const like = segments.map(({ positions }) => positions)
 
   const embedded = segments.map(({ tokens, positions }) =>
     g.add(tokens.dtype === 'int32' ? g.gather(table, tokens) : tokens, g.gather(weight('wpe.weight'), positions)),
   )
-  let x = joined(g, embedded)
+  let x = joined(g, embedded, 'N')
   for (let l = 0; l < layers; l++) {
     const qkv = dense(norm(x, `h.${l}.ln_1`), `h.${l}.attn.c_attn`)
     const cut = (part: Value): [Value, Value, Value] =>
       g.split(part, part.shape.length - 1, [width, width, width]) as [Value, Value, Value]
-    const parts = apart(g, qkv, segments).map(cut)
+    const parts = apart(g, qkv, like).map(cut)
     const [, newKeys, newValues] = segments.length === 1 ? (parts[0] as [Value, Value, Value]) : cut(qkv)
     keys.push(newKeys)
     values.push(newValues)
-    const attended = segments.map(({ past, pastLengths }, s) => {
+    const attended = segments.map(({ past }, s) => {
       const [q, k, v] = parts[s] as [Value, Value, Value]
-      const { key, value } = past[l] as LayerPast
-      return g.attention([q, k, v, key, value, pastLengths], heads)
+      const { key, value } = past.layers[l] as LayerPast
+      return g.attention([q, k, v, key, value, past.lengths], heads)
     })
-    x = g.add(x, dense(joined(g, attended), `h.${l}.attn.c_proj`))
+    x = g.add(x, dense(joined(g, attended, 'N'), `h.${l}.attn.c_proj`))
     // Nothing mixes positions after the last attention: from here on the wanted rows are enough.
     if (l === layers - 1 && rows !== null) x = g.gather(x, rows)
     x = g.add(x, dense(g.gelu(dense(norm(x, `h.${l}.ln_2`), `h.${l}.mlp.c_fc`)), `h.${l}.mlp.c_proj`))
   }
-  return { hidden: norm(x, 'ln_f'), table, keys, values }
-}
-
-/** Rows of all segments together, for what treats each row alone; one segment stays as it is. */
-function joined(g: GraphBuilder, parts: readonly Value[]): Value {
-  return parts.length === 1 ? (parts[0] as Value) : g.joinRows(parts, 'N')
-}
-
-function apart(g: GraphBuilder, x: Value, segments: readonly DecoderSegment[]): readonly Value[] {
-  if (segments.length === 1) return [x]
-  return g.splitRows(
-    x,
-    segments.map(({ positions }) => [...positions.shape, x.shape.at(-1) as number]),
-  )
+  return { hidden: norm(x, 'ln_f'), table, bias: null, keys, values, sourceKeysAndValues: null }
 }

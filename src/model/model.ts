@@ -2,12 +2,25 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { ServiceError } from '../errors/errors.ts'
-import { GraphBuilder } from '../graph/builder.ts'
-import { makeGraph, type Graph } from '../graph/graph.ts'
+import type { GraphBuilder } from '../graph/builder.ts'
+import type { Graph } from '../graph/graph.ts'
+import type { Value } from '../graph/ops.ts'
 import type { Weights } from '../tensor/weights.ts'
+import { bartDecoder, bartEmbedding, bartEncoder, bartWeights } from './bart.ts'
+import { readBartConfig } from './bart-config.ts'
+import { openWeights, type TensorSpec } from './checkpoint.ts'
 import { readGpt2Config, type ModelConfig } from './config.ts'
-import { gpt2Decoder, gpt2Weights, type DecoderInputs, type DecoderOutputs } from './gpt2.ts'
-import { openWeights } from './checkpoint.ts'
+import { Fields, type Json } from './fields.ts'
+import { forwardGraph, sourceGraph } from './forward.ts'
+import { answering, continuing, type Framing } from './framing.ts'
+import { gpt2Decoder, gpt2Embedding, gpt2Weights } from './gpt2.ts'
+import type { DecoderInputs, DecoderOutputs, PlaceName } from './segments.ts'
+
+/** A kind of attention that takes keys and values from outside, in each of so many layers. */
+export interface PrefixPlace {
+  readonly attachment: PlaceName
+  readonly layers: number
+}
 
 export interface Model {
   /** Name of the folder. */
@@ -17,63 +30,110 @@ export interface Model {
   readonly sha256: string
   readonly config: ModelConfig
   readonly weights: Weights
-  /** Adds the decoder to a graph. */
+  /** Where a prefix may be put in, in the order in which a stored one has its layers. */
+  readonly places: readonly PrefixPlace[]
+  /** Where text may start behind a prefix, in positions; the first is how a prefix is trained here. */
+  readonly textStarts: PlayedModel['textStarts']
+  readonly framing: Framing
+  /** [vocabulary, width] */
+  embedding(g: GraphBuilder): Value
+  /** Adds the decoder to a graph, and the encoder where segments have sources. */
   decoder(g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs
-  /**
-   * Prefill, decode step or both at once, over segments of neighbouring rows. Inputs of segment s, named with `s.` in
-   * front where there are several (`1.tokens`): int32 tokens and positions [B, T], pastLengths [B], and pastKey.l
-   * [B, heads, headDim, M] and pastValue.l [B, heads, M, headDim] of each layer; and int32 rows [R], of the B·T positions
-   * of all segments, counted one after the other. Outputs: logits [R, vocabulary] and present, the new keys and values
-   * layer by layer: [2·layers, B, T, width]; of several segments [2·layers, N, width].
-   */
+  /** Prefill, decode step or both at once; see `forwardGraph`. */
   forwardGraph(segments?: number): Graph
+  /** The encoder alone; null: the model has none. See `sourceGraph`. */
+  sourceGraph(): Graph | null
+}
+
+/** What a prefix that is to be played on the model is compared with. */
+export interface PlayedModel {
+  readonly name: string
+  readonly sha256: string
+  readonly tokenizerSha256: string
+  readonly layers: number
+  readonly heads: number
+  readonly headDim: number
+  readonly positionsMax: number
+  readonly places: readonly PrefixPlace[]
+  /** Whether text may start at position 0 behind a prefix, or at P. */
+  readonly textStarts: readonly ('zero' | 'prefixLength')[]
+}
+
+export function playing(model: Model, tokenizer: { readonly sha256: string }): PlayedModel {
+  const { name, sha256, places, textStarts } = model
+  const { layers, heads, headDim, positionsMax } = model.config
+  return { name, sha256, tokenizerSha256: tokenizer.sha256, layers, heads, headDim, positionsMax, places, textStarts }
 }
 
 /** Throws `model_invalid`, naming the file, tensor or field that is wrong. */
 export async function openModel(folder: string): Promise<Model> {
   const file = path.join(folder, 'config.json')
-  const config = readGpt2Config(await readJson(file), file)
-  const { weights, sha256 } = await openWeights(folder, gpt2Weights(config))
-  const decoder = (g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs => gpt2Decoder(g, config, inputs)
+  const json = await readJson(file)
   const name = path.basename(path.resolve(folder))
+  // The one place that asks which model it is: from here on it is what a Model says of itself.
+  const type = json['model_type']
+  if (type === 'gpt2') return { name, folder, ...(await openGpt2(folder, json, file)) }
+  if (type === 'bart') return { name, folder, ...(await openBart(folder, json, file)) }
+  const hint = type === 'mbart' ? ' (mBART has its layer norms before the blocks and one more at the end)' : ''
+  return new Fields(json, file).refuse('model_type', `"gpt2" or "bart"${hint}`)
+}
+
+type Opened = Omit<Model, 'name' | 'folder'>
+
+async function openGpt2(folder: string, json: Json, file: string): Promise<Opened> {
+  const config = readGpt2Config(json, file)
+  const shapes = gpt2Weights(config)
+  const specs = new Map([...shapes].map(([name, shape]): [string, TensorSpec] => [name, { shape }]))
+  const { weights, sha256 } = await openWeights(folder, specs)
+  const decoder = (g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs => gpt2Decoder(g, config, inputs)
+  const places = [{ attachment: 'decoder_self', layers: config.layers }] as const
   return {
-    name,
-    folder,
     sha256,
     config,
     weights,
+    places,
+    textStarts: ['prefixLength'],
+    framing: continuing,
+    embedding: (g) => gpt2Embedding(g, config),
     decoder,
-    forwardGraph: (segments = 1) => forwardGraph(config, decoder, segments),
+    forwardGraph: (segments = 1) => forwardGraph(config, places, decoder, segments),
+    sourceGraph: () => null,
   }
 }
 
-function forwardGraph({ layers, heads, headDim }: ModelConfig, decoder: Model['decoder'], count: number): Graph {
-  const g = new GraphBuilder()
-  const segments = Array.from({ length: count }, (_, s) => {
-    // Dimensions of the same name are the same: those of other segments have other names.
-    const [name, dim] = count === 1 ? ['', ''] : [`${s}.`, `${s}`]
-    const [B, T, M] = [`B${dim}`, `T${dim}`, `M${dim}`]
-    return {
-      tokens: g.input(`${name}tokens`, [B, T], 'int32'),
-      positions: g.input(`${name}positions`, [B, T], 'int32'),
-      pastLengths: g.input(`${name}pastLengths`, [B], 'int32'),
-      past: Array.from({ length: layers }, (_, l) => ({
-        key: g.input(`${name}pastKey.${l}`, [B, heads, headDim, M]),
-        value: g.input(`${name}pastValue.${l}`, [B, heads, M, headDim]),
-      })),
-    }
-  })
-  const { hidden, table, keys, values } = decoder(g, { segments, rows: g.input('rows', ['R'], 'int32') })
-  const present = g.stack(keys.flatMap((key, l) => [key, values[l] as typeof key]))
-  return makeGraph({ logits: g.linear(hidden, table, null, { transposed: true }), present })
+async function openBart(folder: string, json: Json, file: string): Promise<Opened> {
+  const generation = await readJson(path.join(folder, 'generation_config.json'), {})
+  const read = { ...readBartConfig(json, generation, file), hasLogitsBias: false }
+  const { weights, sha256 } = await openWeights(folder, bartWeights(read))
+  const config = { ...read, hasLogitsBias: weights.tensors.has('final_logits_bias') }
+  const decoder = (g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs => bartDecoder(g, config, inputs)
+  const places = [
+    { attachment: 'decoder_self', layers: config.layers },
+    { attachment: 'cross', layers: config.layers },
+    { attachment: 'encoder_self', layers: config.encoder.layers },
+  ] as const
+  return {
+    sha256,
+    config,
+    weights,
+    places,
+    textStarts: ['zero', 'prefixLength'],
+    framing: answering(config.tokens),
+    embedding: (g) => bartEmbedding(g, config),
+    decoder,
+    forwardGraph: (segments = 1) => forwardGraph(config, places, decoder, segments),
+    sourceGraph: () => sourceGraph(config, config.encoder.layers, (g, sources) => bartEncoder(g, config, sources)),
+  }
 }
 
-async function readJson(file: string): Promise<Record<string, unknown>> {
+/** `missing` is what a file that is not there means. */
+async function readJson(file: string, missing?: Json): Promise<Json> {
   try {
     const json: unknown = JSON.parse(await readFile(file, 'utf8'))
-    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Record<string, unknown>
+    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Json
     throw new Error('not an object')
   } catch (error) {
+    if (missing !== undefined && (error as NodeJS.ErrnoException).code === 'ENOENT') return missing
     throw new ServiceError('model_invalid', `cannot read ${file}: ${(error as Error).message}`, {}, { cause: error })
   }
 }

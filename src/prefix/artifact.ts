@@ -1,17 +1,21 @@
-// A prefix as a safetensors file: two tensors, and in the metadata everything that it must name.
+// A prefix as a safetensors file: two tensors for each place where it is put in, and in the metadata everything that it must name.
 import { ServiceError } from '../errors/errors.ts'
 import {
   readSafetensors,
   SafetensorsError,
   type StoredTensor,
+  type TensorToWrite,
   toFloat32,
   writeSafetensors,
 } from '../tensor/safetensors.ts'
-import type { Attachment, Prefix, PrefixHeader } from './prefix.ts'
+import { type AttachedLayers, type Attachment, placesOf, type Prefix, type PrefixHeader } from './prefix.ts'
 import { inputMark } from './template.ts'
 
 export const artifactFormat = 'preamble.prefix'
+/** Of a prefix at one place. */
 export const artifactVersion = '1'
+/** Of a prefix at several: it says which. */
+export const artifactVersionOfPlaces = '2'
 export const prefixLengthMax = 1024
 /** The training record is in the header. */
 export const artifactHeaderBytesMax = 4 * 1024 * 1024
@@ -25,6 +29,7 @@ const fieldNames = [
   'format',
   'version',
   'attachment',
+  'places',
   'textPositionStart',
   'prefixLength',
   'layers',
@@ -47,6 +52,10 @@ export interface PlayingModel {
   readonly heads: number
   readonly headDim: number
   readonly positionsMax: number
+  /** Where it takes prefixes; absent: in each layer of `decoder_self`. */
+  readonly places?: readonly AttachedLayers[]
+  /** Where text may start behind a prefix, in positions; absent: at P. */
+  readonly textStarts?: readonly ('zero' | 'prefixLength')[]
 }
 
 /** Equal prefixes give equal bytes. Throws `prefix_invalid` for what `decodePrefix` would not take back. */
@@ -56,14 +65,18 @@ export function encodePrefix({ header, keys, values }: Prefix): Uint8Array {
   checkNumbers('values', values, shape)
   const metadata = headerFields(header)
   parseHeaderFields(metadata)
-  const { attachment } = header
-  return writeSafetensors(
-    [
-      { name: `${attachment}.keys`, dtype: 'F32', shape, data: keys },
-      { name: `${attachment}.values`, dtype: 'F32', shape, data: values },
-    ],
-    metadata,
-  )
+  let from = 0
+  const tensors = placesOf(header).flatMap(({ attachment, layers }): TensorToWrite[] => {
+    const own = shape.with(0, layers)
+    const to = from + own.reduce((product, extent) => product * extent, 1)
+    const [ownKeys, ownValues] = [keys.subarray(from, to), values.subarray(from, to)]
+    from = to
+    return [
+      { name: `${attachment}.keys`, dtype: 'F32', shape: own, data: ownKeys },
+      { name: `${attachment}.values`, dtype: 'F32', shape: own, data: ownValues },
+    ]
+  })
+  return writeSafetensors(tensors, metadata)
 }
 
 /** Throws `prefix_invalid`, naming the field and both sides. */
@@ -73,15 +86,34 @@ export function decodePrefix(bytes: Uint8Array): Prefix {
   }
   const { metadata, tensors } = readFile(bytes)
   const header = parseHeaderFields(metadata)
-  const names = [`${header.attachment}.keys`, `${header.attachment}.values`] as const
+  const places = placesOf(header)
+  const names = places.flatMap(({ attachment }) => [`${attachment}.keys`, `${attachment}.values`])
   for (const name of tensors.keys()) {
-    if (!(names as readonly string[]).includes(name)) {
+    if (!names.includes(name)) {
       throw invalid(name, `is a tensor that the format does not know; it has ${names.join(' and ')}`)
     }
   }
-  const shape = [header.layers, header.heads, header.prefixLength, header.headDim]
-  const [keys, values] = names.map((name) => readTensor(name, tensors.get(name), shape)) as [Float32Array, Float32Array]
+  const { heads, prefixLength, headDim } = header
+  const halves = (['keys', 'values'] as const).map((half) =>
+    places.map(({ attachment, layers }) => {
+      const name = `${attachment}.${half}`
+      return readTensor(name, tensors.get(name), [layers, heads, prefixLength, headDim])
+    }),
+  )
+  const [keys, values] = halves.map(joined) as [Float32Array, Float32Array]
   return { header, keys, values }
+}
+
+/** One place's layers after the other's. */
+function joined(parts: readonly Float32Array[]): Float32Array {
+  if (parts.length === 1) return parts[0] as Float32Array
+  const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
 }
 
 /** Throws `prefix_model_mismatch`, naming both sides, unless `model` plays the prefix as it was trained. */
@@ -91,7 +123,20 @@ export function checkPrefixFits(header: PrefixHeader, model: PlayingModel): void
     const details = { field, prefix: prefixSide, model: modelSide, modelName: model.name }
     throw new ServiceError('prefix_model_mismatch', message, details)
   }
-  for (const field of ['layers', 'heads', 'headDim'] as const) {
+  const { prefixLength, textPositionStart } = header
+  const places = model.places ?? [{ attachment: 'decoder_self', layers: model.layers }]
+  const known = places.map(({ attachment }) => attachment).join(', ')
+  for (const { attachment, layers } of placesOf(header)) {
+    const place = places.find((each) => each.attachment === attachment)
+    const attached = `the prefix is attached to ${attachment}, the model ${model.name} has ${places.length === 1 ? `${known} alone` : known}`
+    if (place === undefined) {
+      compare('attachment', attachment, known, attached)
+      continue
+    }
+    const message = `the prefix has layers ${layers}, the model ${model.name} has ${place.layers}`
+    compare('layers', layers, place.layers, places.length === 1 ? message : `${message} at ${attachment}`)
+  }
+  for (const field of ['heads', 'headDim'] as const) {
     const message = `the prefix has ${field} ${header[field]}, the model ${model.name} has ${model[field]}`
     compare(field, header[field], model[field], message)
   }
@@ -110,11 +155,9 @@ export function checkPrefixFits(header: PrefixHeader, model: PlayingModel): void
     tokenizerSha256,
     `${tokenizers}, ${model.name} has ${tokenizerSha256}`,
   )
-  const { attachment, textPositionStart, prefixLength } = header
-  const attached = `the prefix is attached to ${attachment}, the model ${model.name} has decoder_self alone`
-  compare('attachment', attachment, 'decoder_self', attached)
-  const starts = `text starts at position ${textPositionStart} in the prefix's training, at ${prefixLength} in ${model.name}`
-  compare('textPositionStart', textPositionStart, prefixLength, starts)
+  const textStarts = (model.textStarts ?? ['prefixLength']).map((each) => (each === 'zero' ? 0 : prefixLength))
+  const starts = `text starts at position ${textPositionStart} in the prefix's training, at ${textStarts.join(' or ')} in ${model.name}`
+  if (!textStarts.includes(textPositionStart)) compare('textPositionStart', textPositionStart, textStarts[0], starts)
   if (prefixLength >= model.positionsMax) {
     const message = `the prefix takes ${prefixLength} positions, the model ${model.name} has ${model.positionsMax} in all`
     const details = { field: 'prefixLength', prefix: prefixLength, model: model.positionsMax, modelName: model.name }
@@ -125,8 +168,9 @@ export function checkPrefixFits(header: PrefixHeader, model: PlayingModel): void
 function headerFields(header: PrefixHeader): Fields {
   return {
     format: artifactFormat,
-    version: artifactVersion,
+    version: header.places === undefined ? artifactVersion : artifactVersionOfPlaces,
     attachment: header.attachment,
+    ...(header.places !== undefined && { places: JSON.stringify(header.places) }),
     textPositionStart: String(header.textPositionStart),
     prefixLength: String(header.prefixLength),
     layers: String(header.layers),
@@ -145,17 +189,22 @@ function parseHeaderFields(fields: Fields): PrefixHeader {
       throw invalid(name, 'is a field that the format does not know')
   }
   parseChoice(fields, 'format', [artifactFormat])
-  parseChoice(fields, 'version', [artifactVersion])
+  const version = parseChoice(fields, 'version', [artifactVersion, artifactVersionOfPlaces])
   const prefixLength = parseNumber(fields, 'prefixLength', 1, prefixLengthMax)
   const textPositionStart = parseNumber(fields, 'textPositionStart', 0, prefixLengthMax)
   if (textPositionStart !== 0 && textPositionStart !== prefixLength) {
     throw invalid('textPositionStart', `is ${textPositionStart}, it must be 0 or prefixLength, ${prefixLength}`)
   }
+  const attachment = parseChoice(fields, 'attachment', attachments)
+  const layers = parseNumber(fields, 'layers', 1, extentMax)
+  if (version === artifactVersion && fields['places'] !== undefined)
+    throw invalid('places', `is a field of version ${artifactVersionOfPlaces}, this is ${artifactVersion}`)
   return {
-    attachment: parseChoice(fields, 'attachment', attachments),
+    attachment,
+    ...(version === artifactVersionOfPlaces && { places: parsePlaces(field(fields, 'places'), attachment, layers) }),
     textPositionStart,
     prefixLength,
-    layers: parseNumber(fields, 'layers', 1, extentMax),
+    layers,
     heads: parseNumber(fields, 'heads', 1, extentMax),
     headDim: parseNumber(fields, 'headDim', 1, extentMax),
     modelSha256: parseSha256(fields, 'modelSha256'),
@@ -243,6 +292,28 @@ function parseTraining(text: string): Readonly<Record<string, unknown>> {
     throw invalid('training', `is ${shown(text)}, it must be a JSON object`)
   }
   return training as Record<string, unknown>
+}
+
+/** At least two, each once, `attachment` first, with `layers` in all. */
+function parsePlaces(text: string, attachment: Attachment, layers: number): readonly AttachedLayers[] {
+  let places: unknown
+  try {
+    places = JSON.parse(text)
+  } catch {
+    throw invalid('places', `is ${shown(text)}, it must be JSON`)
+  }
+  const isPlace = (each: unknown): each is AttachedLayers => {
+    const { attachment: at, layers: count, ...others } = (each ?? {}) as Record<string, unknown>
+    const isKnown = attachments.some((known) => known === at)
+    return isKnown && Number.isInteger(count) && (count as number) >= 1 && Object.keys(others).length === 0
+  }
+  const list = Array.isArray(places) && places.length <= attachments.length && places.every(isPlace) ? places : []
+  const isWhole = list.reduce((sum, place) => sum + place.layers, 0) === layers && list[0]?.attachment === attachment
+  if (list.length < 2 || new Set(list.map((place) => place.attachment)).size < list.length || !isWhole) {
+    const wanted = `two or three of ${attachments.join(', ')}, ${attachment} first, with ${layers} layers in all`
+    throw invalid('places', `is ${shown(text)}, it must be ${wanted}`)
+  }
+  return list.map((place) => ({ attachment: place.attachment, layers: place.layers }))
 }
 
 function shown(text: string): string {

@@ -1,16 +1,16 @@
 // Held-out loss: how well a finished prefix predicts examples it was not trained on.
 import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
-import type { Prefix } from '../prefix/prefix.ts'
+import { placesOf, type Prefix } from '../prefix/prefix.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
 import { float32 } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { epochBatches } from './batches.ts'
-import { encodeExamples, type EncodedExample } from './encode.ts'
+import { encodeExamples, lengthOf, type EncodedExample } from './encode.ts'
 import { batchFeeds, lossWeight } from './feeds.ts'
 import { evaluationGraph } from './graphs.ts'
 import type { Example } from './options.ts'
-import { foldedShape, prefixShape, type PrefixShape } from './parameters.ts'
+import { foldedShape, shapeOn, type PrefixShape } from './parameters.ts'
 
 /** More held-out examples than this do not make the loss surer by enough to be worth their time. */
 export const evaluationExamplesMax = 256
@@ -25,7 +25,7 @@ export class Evaluator {
   private constructor(program: Program | null, shape: PrefixShape, examples: readonly EncodedExample[]) {
     this.#program = program
     this.#shape = foldedShape(shape)
-    const lengths = examples.map(({ tokens }) => tokens.length)
+    const lengths = examples.map(lengthOf)
     this.#batches = epochBatches(lengths, batchSize, 0, 0).map((batch) =>
       batch.map((index) => examples[index] as EncodedExample),
     )
@@ -79,16 +79,22 @@ export class Evaluator {
  */
 export async function measureLoss(
   { runtime, model, tokenizer }: { readonly runtime: Runtime; readonly model: Model; readonly tokenizer: Tokenizer },
-  { header: { template, prefixLength, attachment }, keys, values }: Prefix,
+  { header, keys, values }: Prefix,
   examples: readonly Example[],
 ): Promise<number | null> {
-  const room = model.config.positionsMax - prefixLength
-  const shape = prefixShape(model.config, prefixLength, 0, attachment === 'infix' ? 'infix' : 'prefix')
+  const { template, prefixLength, attachment, textPositionStart } = header
+  const { positionsMax } = model.config
+  const room = { tokensMax: positionsMax - prefixLength, sourceMax: positionsMax }
+  const isInfix = attachment === 'infix'
+  const plain = { prefixLength, reparametrization: 0, variant: isInfix ? 'infix' : 'prefix' } as const
+  const attachments = isInfix ? null : placesOf(header).map((place) => place.attachment)
+  // An infix says that text starts at 0, which is so before it comes in.
+  const shape = shapeOn(model, plain, attachments, isInfix ? prefixLength : textPositionStart)
   const encoded: EncodedExample[] = []
   for (const example of examples) {
     if (encoded.length === evaluationExamplesMax) break
     try {
-      encoded.push(...encodeExamples(tokenizer, template, [example], room))
+      encoded.push(...encodeExamples(tokenizer, template, [example], room, model.framing))
     } catch (error) {
       if (!(error instanceof ServiceError) || error.code !== 'input_too_long') throw error
     }

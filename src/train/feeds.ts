@@ -15,13 +15,17 @@ export function lossWeight(examples: readonly EncodedExample[], reduction: Train
   return 1 / (reduction === 'sum' ? examples.length : examples.reduce((sum, { targets }) => sum + targets.length, 0))
 }
 
+/** `textStart` is P unless given. */
+type FedShape = Pick<PrefixShape, 'prefixLength' | 'variant'> & Partial<Pick<PrefixShape, 'textStart' | 'isPartial'>>
+
 /**
  * int32 tokens and positions [B, T], rows, labels [R] and lossWeights [R] with R the batch's target tokens, each of `weight`;
- * int32 pastLengths [1], or [B, T] for an infix. Rows are padded at their end, where causal attention keeps them out of sight.
+ * int32 pastLengths [1], or [B, T] for an infix. Of examples with sources also int32 source.tokens and source.positions [B, S],
+ * source.lengths [B], and noLengths [1] where places have no prefix. Rows are padded at their end, where causal attention keeps them out of sight.
  */
 export function batchFeeds(
   batch: readonly EncodedExample[],
-  { prefixLength, variant }: Pick<PrefixShape, 'prefixLength' | 'variant'>,
+  { prefixLength, variant, textStart = prefixLength, isPartial = false }: FedShape,
   weight: number,
 ): Feeds {
   const width = Math.max(...batch.map(({ tokens }) => tokens.length))
@@ -37,7 +41,7 @@ export function batchFeeds(
     for (let t = 0; t < width; t++) {
       // A padded position repeats the last one: it must exist, and nobody sees it.
       const position = Math.min(t, example.tokens.length - 1)
-      positions[b * width + t] = position + (position >= shifted ? prefixLength : 0)
+      positions[b * width + t] = position + (position >= shifted ? textStart : 0)
     }
     example.targets.forEach((label, j) => {
       rows[next] = b * width + example.promptLength - 1 + j
@@ -45,6 +49,8 @@ export function batchFeeds(
     })
   })
   return {
+    ...sourceFeeds(batch),
+    ...(isPartial && { noLengths: int32(Int32Array.of(0), [1]) }),
     tokens: int32(tokens, [batch.length, width]),
     positions: int32(positions, [batch.length, width]),
     rows: int32(rows, [count]),
@@ -52,6 +58,23 @@ export function batchFeeds(
     lossWeights: float32(new Float32Array(count).fill(weight), [count]),
     pastLengths:
       variant === 'infix' ? infixPastLengths(batch, width, prefixLength) : int32(Int32Array.of(prefixLength), [1]),
+  }
+}
+
+function sourceFeeds(batch: readonly EncodedExample[]): Feeds {
+  const sources = batch.flatMap(({ source }) => (source === undefined ? [] : [source]))
+  if (sources.length === 0) return {}
+  const width = Math.max(...sources.map(({ length }) => length))
+  const tokens = new Int32Array(sources.length * width)
+  sources.forEach((source, b) => tokens.set(source, b * width))
+  const positions = Int32Array.from(tokens, (_, i) => i % width)
+  return {
+    'source.tokens': int32(tokens, [sources.length, width]),
+    'source.positions': int32(positions, [sources.length, width]),
+    'source.lengths': int32(
+      Int32Array.from(sources, ({ length }) => length),
+      [sources.length],
+    ),
   }
 }
 

@@ -3,10 +3,12 @@ import { GraphBuilder } from '../graph/builder.ts'
 import { gradient } from '../graph/gradient.ts'
 import { makeGraph, type Graph } from '../graph/graph.ts'
 import type { Value } from '../graph/ops.ts'
-import type { DecoderSegment } from '../model/gpt2.ts'
 import type { Model } from '../model/model.ts'
+import type { DecoderSegment, Past } from '../model/segments.ts'
 import { dropOut } from './dropout.ts'
-import { foldedShape, prefixPast, prefixValues, type PrefixShape, type PrefixValues } from './parameters.ts'
+import { emptyLayers } from './layers.ts'
+import { foldedShape, prefixPasts, prefixValues } from './parameters.ts'
+import type { PrefixShape, PrefixValues } from './parameters.ts'
 
 /** Output name of the gradient of a parameter. */
 export const gradientOf = (parameter: string): string => `gradient.${parameter}`
@@ -32,7 +34,7 @@ export const scopeOf = (member: number, members: number): string => (members ===
  * token [R], and all gradients.
  */
 export function trainingGraph(
-  model: Pick<Model, 'decoder'>,
+  model: Pick<Model, 'decoder' | 'places'>,
   shape: PrefixShape,
   { smoothing = 0, dropout = false }: TrainingGraphOptions = {},
 ): Graph {
@@ -45,7 +47,7 @@ export function trainingGraph(
  * alone is done for all rows together, and attention for each member apart, so no member's numbers enter another's.
  */
 export function sharedTrainingGraph(
-  model: Pick<Model, 'decoder'>,
+  model: Pick<Model, 'decoder' | 'places'>,
   members: readonly GraphMember[],
   smoothing: number,
 ): Graph {
@@ -54,7 +56,7 @@ export function sharedTrainingGraph(
     const scope = scopeOf(m, members.length)
     const own = new GraphBuilder(scope)
     const prefix = prefixValues(own, model, shape)
-    const segment = segmentOf(own, scope, shape, dropout ? dropOut(own, prefix, shape) : prefix)
+    const segment = segmentOf(own, scope, model, shape, dropout ? dropOut(own, prefix, shape) : prefix)
     return { scope, segment, trainables: prefix.trainables }
   })
   const segments = parts.map(({ segment }) => segment)
@@ -67,37 +69,65 @@ export function sharedTrainingGraph(
 }
 
 /** The same without gradients, over finished keys and values. */
-export function evaluationGraph(model: Pick<Model, 'decoder'>, shape: PrefixShape): Graph {
+export function evaluationGraph(model: Pick<Model, 'decoder' | 'places'>, shape: PrefixShape): Graph {
   const g = new GraphBuilder()
   const folded = foldedShape(shape)
-  const segment = segmentOf(g, '', folded, prefixValues(g, model, folded))
+  const segment = segmentOf(g, '', model, folded, prefixValues(g, model, folded))
   return makeGraph({ tokenLosses: lossesOf(g, model, [segment], 0) })
 }
 
 /** Parameters in, `folded.keys` and `folded.values` out: what is kept of network or embeddings. */
-export function foldGraph(model: Pick<Model, 'decoder'>, shape: PrefixShape): Graph {
+export function foldGraph(model: Pick<Model, 'decoder' | 'places'>, shape: PrefixShape): Graph {
   const { keys, values } = prefixValues(new GraphBuilder(), model, shape)
   return makeGraph({ 'folded.keys': keys, 'folded.values': values })
 }
 
 /** A batch and the prefix it is read with. */
-function segmentOf(g: GraphBuilder, scope: string, shape: PrefixShape, prefix: PrefixValues): DecoderSegment {
-  const [batch, length] = [`${scope}B`, `${scope}T`]
+function segmentOf(
+  g: GraphBuilder,
+  scope: string,
+  { places }: Pick<Model, 'places'>,
+  shape: PrefixShape,
+  prefix: PrefixValues,
+): DecoderSegment {
+  const [batch, length, sourceLength] = [`${scope}B`, `${scope}T`, `${scope}S`]
+  const given = prefixPasts(g, prefix, shape)
+  const lengths = g.input('pastLengths', shape.variant === 'infix' ? [batch, length] : [1], 'int32')
+  // Where a model takes a prefix and this one has none, there is nothing to be seen.
+  const none = shape.isPartial ? [g.input('noLengths', [1], 'int32')] : []
+  const pasts = new Map(
+    places.map(({ attachment, layers }): [string, Past] => {
+      const own = given.get(attachment)
+      if (own !== undefined) return [attachment, { layers: own, lengths }]
+      return [attachment, { layers: emptyLayers(g, layers, shape), lengths: none[0] as Value }]
+    }),
+  )
+  const [cross, encoder] = [pasts.get('cross'), pasts.get('encoder_self')]
+  const read = (name: string, dim: string): Pick<DecoderSegment, 'tokens' | 'positions'> => ({
+    tokens: g.input(`${name}tokens`, [batch, dim], 'int32'),
+    positions: g.input(`${name}positions`, [batch, dim], 'int32'),
+  })
+  const source = encoder && {
+    ...read('source.', sourceLength),
+    lengths: g.input('source.lengths', [batch], 'int32'),
+    past: encoder,
+  }
   return {
-    tokens: g.input('tokens', [batch, length], 'int32'),
-    positions: g.input('positions', [batch, length], 'int32'),
-    pastLengths: g.input('pastLengths', shape.variant === 'infix' ? [batch, length] : [1], 'int32'),
-    past: prefixPast(g, prefix, shape),
+    ...read('', length),
+    past: pasts.get('decoder_self') as Past,
+    ...(cross && { cross }),
+    ...(source && { source }),
   }
 }
 
 /** −log p of each target token, [R]; smoothed. */
 function lossesOf(
   g: GraphBuilder,
-  model: Pick<Model, 'decoder'>,
+  model: Pick<Model, 'decoder' | 'places'>,
   segments: readonly DecoderSegment[],
   smoothing: number,
 ): Value {
-  const { hidden, table } = model.decoder(g, { segments, rows: g.input('rows', ['R'], 'int32') })
-  return g.crossEntropy(hidden, table, g.input('labels', ['R'], 'int32'), smoothing)
+  const { hidden, table, bias } = model.decoder(g, { segments, rows: g.input('rows', ['R'], 'int32') })
+  const labels = g.input('labels', ['R'], 'int32')
+  return g.crossEntropy(bias === null ? [hidden, table, labels] : [hidden, table, labels, bias], smoothing)
 }

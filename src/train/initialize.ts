@@ -2,16 +2,16 @@
 import { ServiceError } from '../errors/errors.ts'
 import { GraphBuilder } from '../graph/builder.ts'
 import { makeGraph } from '../graph/graph.ts'
-import { gpt2Embedding } from '../model/gpt2.ts'
 import type { Model } from '../model/model.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import { forkSeed, Random } from '../random/random.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { float32, int32, sizeOf, type Tensor } from '../tensor/tensor.ts'
+import { int32, sizeOf, type Tensor } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { embeddingParameter } from './embedding.ts'
 import { fitRows } from './fit.ts'
-import { parameterShapes, type Parameters, type PrefixShape } from './parameters.ts'
+import { networkOf, parameterShapes, type Parameters, type PrefixShape } from './parameters.ts'
+import { wordActivations } from './words.ts'
 
 export interface InitialParts {
   readonly runtime: Runtime
@@ -41,11 +41,7 @@ export async function initialParameters(
   }
   const tokens = wordTokens(parts, shape, words)
   if (shape.variant === 'embedding') parameters.set(embeddingParameter, await wordEmbeddings(parts, tokens))
-  else {
-    const activations = await wordActivations(parts, shape, tokens)
-    const [keys, values] = [layerMajor(activations, shape, 0), layerMajor(activations, shape, 1)]
-    startFrom(parameters, shape, { keys, values })
-  }
+  else startFrom(parameters, shape, await wordActivations(parts, shape, tokens))
   return parameters
 }
 
@@ -60,10 +56,22 @@ export function continuedParameters(shape: PrefixShape, prefix: KeysAndValues, s
 type KeysAndValues = Pick<Prefix, 'keys' | 'values'>
 
 function startFrom(parameters: Parameters, shape: PrefixShape, { keys, values }: KeysAndValues): void {
-  if (shape.reparametrization > 0) fitNetwork(parameters, shape, { keys, values })
-  else {
+  if (shape.reparametrization === 0) {
     parameters.set('keys', Float32Array.from(keys))
     parameters.set('values', Float32Array.from(values))
+    return
+  }
+  const { heads, headDim, prefixLength, places } = shape
+  let from = 0
+  for (const place of places) {
+    const to = from + place.layers * heads * prefixLength * headDim
+    fitNetwork(
+      parameters,
+      networkOf(place),
+      { ...shape, layers: place.layers },
+      { keys: keys.subarray(from, to), values: values.subarray(from, to) },
+    )
+    from = to
   }
 }
 
@@ -73,9 +81,12 @@ const initialSeed = 0x5eed
 /** PyTorch's defaults, which the paper's code has: N(0, 1) embeddings, U(±1/√in) for linear layers. */
 function randomParameters(shape: PrefixShape, random: Random): Parameters {
   const draw = (name: string, extents: readonly number[]): Float32Array => {
-    const normal = name === 'embedding' ? 1 : randomDeviation
-    const fanIn = name.startsWith('hidden.') ? shape.heads * shape.headDim : shape.reparametrization
-    const uniform = name.includes('.')
+    const normal = name.endsWith('embedding') ? 1 : randomDeviation
+    const fanIn =
+      name.endsWith('hidden.weight') || name.endsWith('hidden.bias')
+        ? shape.heads * shape.headDim
+        : shape.reparametrization
+    const uniform = name.endsWith('.weight') || name.endsWith('.bias')
     return Float32Array.from({ length: sizeOf(extents) }, () =>
       uniform ? (2 * random.next() - 1) / Math.sqrt(fanIn) : normal * random.normal(),
     )
@@ -93,66 +104,19 @@ function wordTokens({ tokenizer }: InitialParts, { prefixLength }: PrefixShape, 
 /** [tokens, width] */
 async function wordEmbeddings({ runtime, model }: InitialParts, tokens: Int32Array): Promise<Float32Array> {
   const g = new GraphBuilder()
-  const embeddings = g.gather(gpt2Embedding(g, model.config), g.input('tokens', [tokens.length], 'int32'))
+  const embeddings = g.gather(model.embedding(g), g.input('tokens', [tokens.length], 'int32'))
   const program = await runtime.compile(makeGraph({ embeddings }), model.weights)
   const outputs = await program.run({ tokens: int32(tokens, [tokens.length]) })
   await program.dispose()
   return (outputs['embeddings'] as Tensor).data as Float32Array
 }
 
-/** Keys and values of the tokens at positions 0 to P − 1: [2·layers, P, width]. */
-async function wordActivations(
-  { runtime, model }: InitialParts,
-  shape: PrefixShape,
-  tokens: Int32Array,
-): Promise<Float32Array> {
-  const { layers, heads, headDim, prefixLength } = shape
-  const program = await runtime.compile(model.forwardGraph(), model.weights)
-  const empty = Object.fromEntries(
-    Array.from({ length: layers }, (_, l): [string, Tensor][] => [
-      [`pastKey.${l}`, float32(new Float32Array(heads * headDim), [1, heads, headDim, 1])],
-      [`pastValue.${l}`, float32(new Float32Array(heads * headDim), [1, heads, 1, headDim])],
-    ]).flat(),
-  )
-  const { present } = await program.run({
-    ...empty,
-    tokens: int32(tokens, [1, prefixLength]),
-    positions: int32(
-      Int32Array.from({ length: prefixLength }, (_, t) => t),
-      [1, prefixLength],
-    ),
-    rows: int32(Int32Array.of(0), [1]),
-    pastLengths: int32(Int32Array.of(0), [1]),
-  })
-  await program.dispose()
-  return (present as Tensor).data as Float32Array
-}
-
-/** Half `s` of [2·layers, P, heads·headDim], as [layers, heads, P, headDim]. */
-function layerMajor(
-  activations: Float32Array,
-  { layers, heads, headDim, prefixLength }: PrefixShape,
-  s: 0 | 1,
-): Float32Array {
-  const out = new Float32Array(layers * heads * prefixLength * headDim)
-  let at = 0
-  for (let l = 0; l < layers; l++) {
-    for (let h = 0; h < heads; h++) {
-      for (let p = 0; p < prefixLength; p++, at += headDim) {
-        const from = (((2 * l + s) * prefixLength + p) * heads + h) * headDim
-        out.set(activations.subarray(from, from + headDim), at)
-      }
-    }
-  }
-  return out
-}
-
-/** Sets the output layer so that the network gives these keys and values: least squares in place of the paper's 500 steps. */
-function fitNetwork(parameters: Parameters, shape: PrefixShape, prefix: KeysAndValues): void {
+/** Sets the output layer so that a place's network gives these keys and values: least squares in place of the paper's 500 steps. */
+function fitNetwork(parameters: Parameters, network: string, shape: PrefixShape, prefix: KeysAndValues): void {
   const { layers, heads, headDim, prefixLength, reparametrization } = shape
   const width = heads * headDim
   const [embedding, weight, bias] = ['embedding', 'hidden.weight', 'hidden.bias'].map(
-    (name) => parameters.get(name) as Float32Array,
+    (name) => parameters.get(network + name) as Float32Array,
   )
   const hidden = Float64Array.from({ length: prefixLength * reparametrization }, (_, i) => {
     const [p, column] = [Math.floor(i / reparametrization), i % reparametrization]
@@ -172,6 +136,6 @@ function fitNetwork(parameters: Parameters, shape: PrefixShape, prefix: KeysAndV
     }
   }
   const fitted = fitRows(hidden, target, prefixLength)
-  parameters.set('output.weight', fitted.weight)
-  parameters.set('output.bias', fitted.bias)
+  parameters.set(`${network}output.weight`, fitted.weight)
+  parameters.set(`${network}output.bias`, fitted.bias)
 }

@@ -1,5 +1,5 @@
 // How fast a run goes: tokens, examples and steps since it began, in this process.
-import type { EncodedExample } from './encode.ts'
+import { lengthOf, type EncodedExample } from './encode.ts'
 import type { TrainingProgress } from './options.ts'
 
 export class Meter {
@@ -12,7 +12,7 @@ export class Meter {
   add(examples: readonly EncodedExample[]): void {
     this.#steps += 1
     this.#examples += examples.length
-    for (const { tokens } of examples) this.#tokens += tokens.length
+    for (const example of examples) this.#tokens += lengthOf(example)
   }
 
   rates(stepsLeft: number): Pick<TrainingProgress, 'tokensPerSecond' | 'examplesPerSecond' | 'etaMs'> {

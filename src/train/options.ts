@@ -37,6 +37,8 @@ export interface TrainingOptions {
   /** ε of the training loss; held-out loss has none. */
   readonly labelSmoothing: number
   readonly variant: PrefixVariant
+  /** Where the prefix is put in, of the places that the model has: `decoder_self`, `cross`, `encoder_self`. null: all of them. */
+  readonly attachments: readonly string[] | null
   /** Width of the hidden layer of the reparametrization network; 0 trains keys and values directly. null: chosen. */
   readonly reparametrization: number | null
   /** `text:WORDS` starts from the keys and values that the words give in the frozen model; `random` does not. */
@@ -63,6 +65,7 @@ export const trainingDefaults: TrainingOptions = {
   dropout: 0,
   labelSmoothing: 0,
   variant: 'prefix',
+  attachments: null,
   reparametrization: null,
   initialization: null,
   seed: 1,

@@ -1,7 +1,7 @@
 // Options filled in: what was left to be chosen, by rule where no probe has chosen it.
 import { ServiceError } from '../errors/errors.ts'
 import type { Model } from '../model/model.ts'
-import type { EncodedExample } from './encode.ts'
+import { lengthOf, type EncodedExample } from './encode.ts'
 import { BatchSequence } from './batches.ts'
 import { checkOptions } from './conflicts.ts'
 import type { TrainingOptions } from './options.ts'
@@ -58,10 +58,7 @@ export function planTraining(
   isStarted = false,
 ): TrainingPlan {
   const { variant } = options
-  const steps = plannedSteps(
-    options,
-    encoded.map(({ tokens }) => tokens.length),
-  )
+  const steps = plannedSteps(options, encoded.map(lengthOf))
   const isDirect = isStarted || variant === 'embedding'
   const reparametrization = options.reparametrization ?? (isDirect ? 0 : reparametrizationDefault)
   if (isStarted && variant === 'embedding') {

@@ -2,16 +2,16 @@
 import { createHash } from 'node:crypto'
 import { version } from '../config/version.ts'
 import { ServiceError } from '../errors/errors.ts'
-import type { Model } from '../model/model.ts'
+import { playing, type Model, type PrefixPlace } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
-import type { Prefix } from '../prefix/prefix.ts'
+import { placesOf, type Prefix } from '../prefix/prefix.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { AdamW, adamWDefaults } from './adamw.ts'
 import { BatchSequence } from './batches.ts'
 import { decodeCheckpoint, encodeCheckpoint, formOfCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
 import { DivergenceWatch } from './divergence.ts'
-import { encodeExamples, type EncodedExample } from './encode.ts'
+import { encodeExamples, lengthOf, type EncodedExample } from './encode.ts'
 import { Evaluator } from './evaluator.ts'
 import { parameterFeeds } from './feeds.ts'
 import { GradientSteps } from './gradients.ts'
@@ -19,7 +19,7 @@ import { foldGraph, trainingGraph } from './graphs.ts'
 import { continuedParameters, initialParameters } from './initialize.ts'
 import { Meter } from './meter.ts'
 import type { Choice, Example, TrainingData, TrainingProgress, TrainingRun } from './options.ts'
-import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from './parameters.ts'
+import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from './parameters.ts'
 import type { TrainingPlan } from './plan.ts'
 import { learningRateAt } from './schedule.ts'
 import { SharedSteps } from './shared-steps.ts'
@@ -47,10 +47,11 @@ export function prepareData(
   data: TrainingData,
   prefixLength: number,
 ): PreparedData {
+  const { positionsMax } = model.config
   if (data.examples.length === 0) throw new ServiceError('examples_invalid', 'there is no example to train on')
-  const room = model.config.positionsMax - prefixLength
+  const room = { tokensMax: positionsMax - prefixLength, sourceMax: positionsMax }
   const encode = (examples: readonly Example[]): EncodedExample[] =>
-    encodeExamples(tokenizer, data.template, examples, room)
+    encodeExamples(tokenizer, data.template, examples, room, model.framing)
   return { ...data, encoded: encode(data.examples), encodedHeldOut: encode(data.heldOut) }
 }
 
@@ -62,7 +63,7 @@ export async function openTrainer(
   checkpoint: Uint8Array | null,
 ): Promise<Trainer> {
   const { runtime, model } = parts
-  const shape = prefixShape(model.config, plan.prefixLength, plan.reparametrization, plan.variant)
+  const shape = shapeOn(model, plan, plan.attachments)
   // A run goes on in the form it began with; where this machine cannot, its checkpoint is refused as that of another task.
   const began = checkpoint === null ? undefined : formOfCheckpoint(checkpoint)
   const isFast = plan.precision === 'fast'
@@ -92,11 +93,25 @@ async function startingParameters(
   if (from === null) return initialParameters(parts, shape, initialization, seed)
   const { model, tokenizer } = parts
   const prefix = await from.load()
-  const { name, sha256, config } = model
-  checkPrefixFits(prefix.header, { ...config, name, sha256, tokenizerSha256: tokenizer.sha256 })
-  if (prefix.header.prefixLength === shape.prefixLength) return continuedParameters(shape, prefix, seed)
-  const message = `prefixLength is ${shape.prefixLength}, the prefix ${from.label} to start from has ${prefix.header.prefixLength}`
-  throw new ServiceError('invalid_request', message)
+  checkPrefixFits(prefix.header, playing(model, tokenizer))
+  if (prefix.header.prefixLength !== shape.prefixLength) {
+    const message = `prefixLength is ${shape.prefixLength}, the prefix ${from.label} to start from has ${prefix.header.prefixLength}`
+    throw new ServiceError('invalid_request', message)
+  }
+  checkPlaces(prefix.header, shape)
+  return continuedParameters(shape, prefix, seed)
+}
+
+/** A prefix goes on where it is: parameters for other places would have nothing to start from. */
+function checkPlaces(header: Prefix['header'], { places, textStart }: PrefixShape): void {
+  const [there, asked] = [placesOf(header), places].map((each) => each.map(({ attachment }) => attachment).join(', '))
+  if (there !== asked) {
+    const message = `the training option attachments comes to ${asked}, the prefix to start from is attached to ${there}`
+    throw new ServiceError('invalid_request', message)
+  }
+  if (header.textPositionStart === textStart) return
+  const message = `text starts at position ${header.textPositionStart} behind the prefix to start from, at ${textStart} in a training`
+  throw new ServiceError('not_supported', message)
 }
 
 interface TrainerState {
@@ -131,11 +146,7 @@ export class Trainer implements TrainingRun {
     const { data, plan, form, parts } = state
     const { examples, heldOut, template } = data
     this.#s = state
-    this.#batches = new BatchSequence(
-      data.encoded.map(({ tokens }) => tokens.length),
-      plan.batchSize,
-      plan.seed,
-    )
+    this.#batches = new BatchSequence(data.encoded.map(lengthOf), plan.batchSize, plan.seed)
     this.#watch = new DivergenceWatch(parts.model.config.vocabulary)
     const from = data.from?.label ?? null
     this.#used = {
@@ -236,10 +247,8 @@ export class Trainer implements TrainingRun {
     const { keys, values } = this.#best ?? (await this.#folded())
     return {
       header: {
-        attachment: plan.variant === 'infix' ? 'infix' : 'decoder_self',
-        textPositionStart: plan.variant === 'infix' ? 0 : plan.prefixLength,
+        ...attachedTo(this.#s.shape),
         prefixLength: plan.prefixLength,
-        layers: model.config.layers,
         heads: model.config.heads,
         headDim: model.config.headDim,
         modelSha256: model.sha256,
@@ -278,7 +287,7 @@ export class Trainer implements TrainingRun {
   #trainedTokens(): number {
     const { encoded } = this.#s.data
     const { batchSize, accumulation, seed } = this.#s.plan
-    const lengths = encoded.map(({ tokens }) => tokens.length)
+    const lengths = encoded.map(lengthOf)
     const batches = new BatchSequence(lengths, batchSize, seed)
     let tokens = 0
     for (let i = 0; i < this.#step * accumulation; i++) {
@@ -305,4 +314,16 @@ export class Trainer implements TrainingRun {
     const folded = await this.#s.fold.run(parameterFeeds(this.#parameters, this.#s.shape))
     return { keys: folded['folded.keys']?.data as Float32Array, values: folded['folded.values']?.data as Float32Array }
   }
+}
+
+/** What a stored prefix says of where it is put in. */
+function attachedTo({
+  variant,
+  places,
+  layers,
+  textStart,
+}: PrefixShape): Pick<Prefix['header'], 'attachment' | 'places' | 'layers' | 'textPositionStart'> {
+  if (variant === 'infix') return { attachment: 'infix', layers, textPositionStart: 0 }
+  const { attachment } = places[0] as PrefixPlace
+  return { attachment, layers, textPositionStart: textStart, ...(places.length > 1 && { places }) }
 }

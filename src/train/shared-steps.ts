@@ -88,7 +88,7 @@ export class SharedSteps {
       run: (feeds) =>
         new Promise((resolve, reject) => {
           assert.ok(here, 'a training that left takes no more steps')
-          const positions = feeds['tokens']?.data.length ?? 0
+          const positions = (feeds['tokens']?.data.length ?? 0) + (feeds['source.tokens']?.data.length ?? 0)
           this.#pending.push({ kind, key, feeds, positions, bytes: this.#bytesOf(positions), resolve, reject })
           this.#wake()
         }),

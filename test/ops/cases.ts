@@ -38,7 +38,10 @@ interface CrossShape {
   readonly beside: boolean
 }
 
-function crossInputs(g: GraphBuilder, { pastBatch, lengthsBatch, beside }: CrossShape): Ops['crossAttention']['inputs'] {
+function crossInputs(
+  g: GraphBuilder,
+  { pastBatch, lengthsBatch, beside }: CrossShape,
+): Ops['crossAttention']['inputs'] {
   const pastKey = g.input('pastKey', [pastBatch, 2, 2, 'P'])
   const pastValue = g.input('pastValue', [pastBatch, 2, 'P', 2])
   const past = [rows(g, 'q', 4), pastKey, pastValue, g.input('lengths', [lengthsBatch], 'int32')] as const
@@ -298,43 +301,41 @@ export const cases: { readonly [Op in OpName]: readonly OpCase[] } = {
     {
       name: 'all five cotangents',
       build: (g) =>
-        g.crossAttentionGrad(
-          crossInputs(g, { pastBatch: 1, lengthsBatch: 1, beside: true }),
-          rows(g, 'ct', 4),
-          2,
-        ),
+        g.crossAttentionGrad(crossInputs(g, { pastBatch: 1, lengthsBatch: 1, beside: true }), rows(g, 'ct', 4), 2),
       integers: { lengths: [2], keyLengths: [5, 2] },
       dims: { ...BT, P: 3, S: 5 },
     },
     {
       name: 'all five cotangents, of more queries and keys than one block takes',
       build: (g) =>
-        g.crossAttentionGrad(
-          crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: true }),
-          rows(g, 'ct', 4),
-          2,
-        ),
+        g.crossAttentionGrad(crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: true }), rows(g, 'ct', 4), 2),
       integers: { lengths: [3, 0], keyLengths: [40, 33] },
       dims: { B: 2, T: 35, P: 3, S: 40 },
     },
     {
       name: 'of a past alone',
       build: (g) =>
-        g.crossAttentionGrad(
-          crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: false }),
-          rows(g, 'ct', 4),
-          2,
-        ),
+        g.crossAttentionGrad(crossInputs(g, { pastBatch: 'B', lengthsBatch: 'B', beside: false }), rows(g, 'ct', 4), 2),
       integers: { lengths: [2, 3] },
       dims: { ...BT, P: 3 },
     },
   ],
   crossEntropy: [
-    { name: 'against a frozen table', build: (g) => g.crossEntropy(...scored(g)), ...threeRows },
-    { name: 'with smoothed labels', build: (g) => g.crossEntropy(...scored(g), 0.3), ...threeRows },
+    { name: 'against a frozen table', build: (g) => g.crossEntropy(scored(g)), ...threeRows },
+    { name: 'with smoothed labels', build: (g) => g.crossEntropy(scored(g), 0.3), ...threeRows },
+    {
+      name: 'with a bias and smoothed labels',
+      build: (g) => g.crossEntropy([...scored(g), g.weight('bias', [7])], 0.3),
+      ...threeRows,
+    },
   ],
   crossEntropyGrad: [
     { name: 'of three rows', build: (g) => g.crossEntropyGrad(scored(g), g.input('ct', ['R']), 0), ...threeRows },
+    {
+      name: 'with a bias',
+      build: (g) => g.crossEntropyGrad([...scored(g), g.weight('bias', [7])], g.input('ct', ['R']), 0),
+      ...threeRows,
+    },
     {
       name: 'of smoothed labels',
       build: (g) => g.crossEntropyGrad(scored(g), g.input('ct', ['R']), 0.3),

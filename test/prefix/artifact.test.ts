@@ -52,7 +52,7 @@ describe('prefix artifacts', () => {
 
   const fields: readonly (readonly [string, string, RegExp])[] = [
     ['format', 'pt', /format is "pt", it must be preamble\.prefix/],
-    ['version', '2', /version is "2", it must be 1/],
+    ['version', '3', /version is "3", it must be 1 or 2/],
     ['attachment', 'everywhere', /attachment is "everywhere", it must be decoder_self or/],
     ['prefixLength', '0', /prefixLength is "0", it must be a whole number from 1 to 1024/],
     ['prefixLength', '1025', /prefixLength is "1025"/],

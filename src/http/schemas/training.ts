@@ -67,6 +67,20 @@ export const Training = withoutDefaulted(
       description:
         '`embedding` trains input embeddings instead of keys and values, without reparametrization. `infix` is not served, and refused.',
     }),
+    attachments: Nullable(
+      Type.Unsafe<readonly string[]>({
+        type: 'array',
+        items: Word(['decoder_self', 'cross', 'encoder_self']),
+        minItems: 1,
+        maxItems: 3,
+        uniqueItems: true,
+      }),
+      {
+        default: defaults.attachments,
+        description:
+          'Where the prefix is put in: self-attention of the decoder, its attention to the encoder, self-attention of the encoder. null: wherever the model takes one; GPT-2 has the first alone.',
+      },
+    ),
     reparametrization: Nullable(Type.Integer({ minimum: 0, maximum: 8_192 }), {
       default: defaults.reparametrization,
       description: 'Width of the network that makes the prefix in training; 0: none; null: chosen.',

@@ -67,7 +67,7 @@ export function findFusions(graph: Graph, keys: ValueKeys): Fusions {
   }
   for (const node of graph.nodes) {
     if (node.op !== 'crossEntropyGrad') continue
-    const forward = forwards.get(`${keys.of(node.inputs.slice(0, 3))} ${node.attributes.smoothing}`)
+    const forward = forwards.get(`${keys.of(node.inputs.slice(0, -1))} ${node.attributes.smoothing}`)
     const loss = forward?.outputs[0]
     // The loss is there only when its gradient is: nothing in between may ask for it.
     if (loss !== undefined && !consumers.has(loss) && ![...losses.values()].includes(loss)) losses.set(node, loss)

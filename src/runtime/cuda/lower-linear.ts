@@ -1,5 +1,5 @@
 // Matrix products: linear layers with what follows them, outer products, and the head of the cross-entropy.
-import type { Node, Value } from '../../graph/ops.ts'
+import type { Node, Ops, Value } from '../../graph/ops.ts'
 import { at, type Lowering } from './lowering.ts'
 import type { PlacedFactor, View } from './steps.ts'
 
@@ -46,22 +46,23 @@ export function lowerOuter(l: Lowering, { inputs: [x, y], outputs }: Node<'outer
   l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
 }
 
-function logitsOf(l: Lowering, hidden: Value, table: Value): View {
+function logitsOf(l: Lowering, [hidden, table, , b]: Ops['crossEntropy']['inputs']): View {
   const [rows, inner, columns] = [l.rowsOf(hidden), l.widthOf(hidden), l.shapeOf(table)[0] as number]
   const right = matrix(l, table, true)
   const left = rowsOf(l, hidden, right.type)
   const out = { storage: l.temporary(rows * columns), offset: 0, stride: columns }
-  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
+  const bias = b === undefined ? null : l.contiguous(b)
+  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias, gelu: false })
   return out
 }
 
 const entropyThreads = 512
 
 export function lowerCrossEntropy(l: Lowering, node: Node<'crossEntropy'>): void {
-  const [hidden, table, labels] = node.inputs
+  const [hidden, , labels] = node.inputs
   const out = node.outputs[0] as Value
   if ([...l.fusions.losses.values()].includes(out)) return
-  const logits = logitsOf(l, hidden, table)
+  const logits = logitsOf(l, node.inputs)
   const [rows, vocabulary] = [l.rowsOf(hidden), logits.stride]
   const args = [at(logits), at(l.contiguous(labels)), at(l.output(out)), { int: vocabulary }]
   const smoothing = { float: node.attributes.smoothing }
@@ -70,8 +71,9 @@ export function lowerCrossEntropy(l: Lowering, node: Node<'crossEntropy'>): void
 
 /** d hidden = d logits · table. Where the losses are wanted too, they come with it. */
 export function lowerCrossEntropyGrad(l: Lowering, node: Node<'crossEntropyGrad'>): void {
-  const [hidden, table, labels, ct] = node.inputs
-  const logits = logitsOf(l, hidden, table)
+  const [hidden, table, labels] = node.inputs
+  const ct = node.inputs.at(-1) as Value
+  const logits = logitsOf(l, node.inputs.slice(0, -1) as unknown as Ops['crossEntropy']['inputs'])
   const [rows, vocabulary] = [l.rowsOf(hidden), logits.stride]
   const loss = l.fusions.losses.get(node)
   const losses = loss === undefined ? { place: null } : at(l.output(loss))

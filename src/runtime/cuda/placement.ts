@@ -12,7 +12,12 @@ const contiguousWriters: ReadonlySet<OpName> = new Set<OpName>([
 ])
 /** What writes rows that lie apart, too. */
 const stridedWriters: ReadonlySet<OpName> = new Set<OpName>([
-  ...(['linear', 'outer', 'attention', 'attentionGrad', 'crossAttention', 'crossAttentionGrad'] as const),
+  'linear',
+  'outer',
+  'attention',
+  'attentionGrad',
+  'crossAttention',
+  'crossAttentionGrad',
 ])
 
 /** Reserves places, wholes before their parts, so that a part of a part goes to the right place at once. */

@@ -51,7 +51,7 @@ function checkGraph(): Graph {
   const y = g.add(x, g.linear(attended, g.input('p', [width, width]), null))
   const inner = g.gelu(g.linear(norm(y, 'second'), g.input('u', [width, width]), g.input('c', [width])))
   const hidden = g.reshape(g.add(y, inner), [rows * length, width])
-  const losses = g.crossEntropy(hidden, table, g.input('labels', [rows * length], 'int32'))
+  const losses = g.crossEntropy([hidden, table, g.input('labels', [rows * length], 'int32')])
   const [dPastKey, dPastValue] = gradient(g, g.sumTo(losses, []), [pastKey, pastValue]) as [Value, Value]
   return makeGraph({ losses, dPastKey, dPastValue })
 }

@@ -82,7 +82,12 @@ export interface ProductOptions {
   readonly scale?: number
 }
 
-export function product(e: Emitter, a: string, b: string, { transA = 0, transB = 0, scale = 1 }: ProductOptions): string {
+export function product(
+  e: Emitter,
+  a: string,
+  b: string,
+  { transA = 0, transB = 0, scale = 1 }: ProductOptions,
+): string {
   return e.emit('FusedMatMul', [a, b], {
     attributes: { transA, transB, alpha: { float: scale } },
     domain: 'com.microsoft',

@@ -1,6 +1,6 @@
 // The ONNX form of each op. One node of ours becomes one or more of theirs.
 import type { Graph } from '../../graph/graph.ts'
-import type { Node, OpName, Value } from '../../graph/ops.ts'
+import type { Node, OpName, Ops, Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { Emitter } from './emitter.ts'
 import { mixesInEightBits, type LinearForm } from './forms.ts'
@@ -198,19 +198,26 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   crossAttentionGrad: lowerCrossAttentionGrad,
 
   crossEntropy: (e, node) => {
-    const [hidden] = node.inputs
+    const [hidden, , , bias] = node.inputs
     const { logits, probabilities, label } = softmaxOf(e, node.inputs)
     // log Σ exp(l) = max l − log max p: two passes that only read.
     const maxOf = (name: string): string => e.emit('ReduceMax', [name, e.integers([-1])])
     const logSum = e.emit('Sub', [maxOf(logits), e.emit('Log', [maxOf(probabilities)])])
     const own = e.emit('GatherElements', [logits, label], { attributes: { axis: 1 } })
-    const loss = e.emit('Sub', [logSum, smoothed(e, node, own, (mean) => e.emit('MatMul', [e.flat(hidden), mean]))])
+    const meanLogit = (mean: string): string => {
+      const product = e.emit('MatMul', [e.flat(hidden), mean])
+      return bias === undefined
+        ? product
+        : e.emit('Add', [product, e.emit('ReduceMean', [e.full(bias), e.integers([0])])])
+    }
+    const loss = e.emit('Sub', [logSum, smoothed(e, node, own, meanLogit)])
     e.setFull(outputOf(node), e.emit('Reshape', [loss, e.integers([-1])]))
   },
   // (p − (1 − ε)·onehot(label) − ε/vocabulary) · table = p · table − (1 − ε)·table[label] − ε·(mean row of table)
   crossEntropyGrad: (e, node) => {
-    const [hidden, table, labels, ct] = node.inputs
-    const { probabilities } = softmaxOf(e, [hidden, table, labels])
+    const [, table, labels] = node.inputs
+    const ct = node.inputs.at(-1) as Value
+    const { probabilities } = softmaxOf(e, node.inputs.slice(0, -1) as unknown as Ops['crossEntropy']['inputs'])
     const mixed = mixesInEightBits(e.form)
       ? emitProduct(e, probabilities, table, { transposed: false })
       : e.emit('Gemm', [probabilities, e.full(table)])
@@ -237,7 +244,11 @@ function smoothed(
   return e.emit('Add', [e.emit('Mul', [own, e.float(1 - smoothing)]), e.emit('Mul', [of(column), e.float(smoothing)])])
 }
 
-function lowerUnary(e: Emitter, node: Node<'tanh'> | Node<'gelu'> | Node<'exactGelu'>, emit: (x: string) => string): void {
+function lowerUnary(
+  e: Emitter,
+  node: Node<'tanh'> | Node<'gelu'> | Node<'exactGelu'>,
+  emit: (x: string) => string,
+): void {
   const [x] = node.inputs
   if (x.shape.length > 1) e.setFlat(outputOf(node), emit(e.flat(x)))
   else e.setFull(outputOf(node), emit(e.full(x)))
@@ -287,8 +298,9 @@ interface SoftmaxParts {
   readonly label: string
 }
 
-function softmaxOf(e: Emitter, [hidden, table, labels]: readonly [Value, Value, Value]): SoftmaxParts {
-  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true })
+function softmaxOf(e: Emitter, [hidden, table, labels, bias]: Ops['crossEntropy']['inputs']): SoftmaxParts {
+  const added = bias === undefined ? {} : { bias: e.full(bias) }
+  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true, ...added })
   const probabilities = e.emit('Softmax', [logits], { attributes: { axis: -1 } })
   return { logits, probabilities, label: e.emit('Reshape', [e.full(labels), e.integers([-1, 1])]) }
 }

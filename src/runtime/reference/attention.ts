@@ -77,8 +77,7 @@ class Geometry {
       return sum / Math.sqrt(this.headDim)
     }
     for (let p = 0; p < this.pastLength(b, query); p++) scores[p] = dot(pastKey, (d) => this.pastKeyAt(b, p, h, d))
-    for (let t = 0; t < this.keysSeen(b, query); t++)
-      scores[this.past + t] = dot(key!, (d) => this.keyAt(b, t, h, d))
+    for (let t = 0; t < this.keysSeen(b, query); t++) scores[this.past + t] = dot(key!, (d) => this.keyAt(b, t, h, d))
     const max = scores.reduce((a, c) => Math.max(a, c), -Infinity)
     const exponentials = scores.map((s) => Math.exp(s - max))
     const sum = exponentials.reduce((a, c) => a + c, 0)

@@ -74,11 +74,16 @@ function layerNorm(
 const geluScale = Math.sqrt(2 / Math.PI)
 const geluInner = (x: number): number => Math.tanh(geluScale * (x + 0.044715 * x ** 3))
 
-/** Calls `each` with the softmax of every row of hidden · tableᵀ. */
-function eachSoftmax(hidden: Dense, table: Dense, each: (row: number, probabilities: Float64Array) => void): void {
+/** Calls `each` with the softmax of every row of hidden · tableᵀ + bias. */
+function eachSoftmax(
+  hidden: Dense,
+  table: Dense,
+  bias: Dense | undefined,
+  each: (row: number, probabilities: Float64Array) => void,
+): void {
   const [vocabulary, width] = table.shape as [number, number]
   for (let row = 0; row * width < hidden.data.length; row++) {
-    const logits = new Float64Array(vocabulary)
+    const logits = Float64Array.from({ length: vocabulary }, (_, v) => bias?.data[v] ?? 0)
     for (let v = 0; v < vocabulary; v++)
       for (let d = 0; d < width; d++) logits[v]! += hidden.data[row * width + d]! * table.data[v * width + d]!
     const max = logits.reduce((a, b) => Math.max(a, b), -Infinity)
@@ -236,19 +241,21 @@ export const kernels: { readonly [Op in OpName]: Kernel<Op> } = {
   crossAttention,
   crossAttentionGrad,
 
-  crossEntropy: ({ attributes: { smoothing } }, [hidden, table, labels], [shape]) => {
+  crossEntropy: ({ attributes: { smoothing } }, [hidden, table, labels, bias], [shape]) => {
     const out = new Float64Array(sizeOf(shape!))
-    eachSoftmax(hidden!, table!, (row, probabilities) => {
+    eachSoftmax(hidden!, table!, bias, (row, probabilities) => {
       const mean = -probabilities.reduce((sum, p) => sum + Math.log(p), 0) / probabilities.length
       out[row] = -(1 - smoothing) * Math.log(probabilities[labels!.data[row]!]!) + smoothing * mean
     })
     return [out]
   },
   // d hidden = (softmax − (1 − ε)·onehot(label) − ε/vocabulary) · table, times the row's cotangent.
-  crossEntropyGrad: ({ attributes: { smoothing } }, [hidden, table, labels, ct], [shape]) => {
+  crossEntropyGrad: ({ attributes: { smoothing } }, inputs, [shape]) => {
+    const [hidden, table, labels, bias] = inputs.slice(0, -1)
+    const ct = inputs.at(-1)
     const out = new Float64Array(sizeOf(shape!))
     const width = lastOf(hidden!)
-    eachSoftmax(hidden!, table!, (row, probabilities) => {
+    eachSoftmax(hidden!, table!, bias, (row, probabilities) => {
       probabilities[labels!.data[row]!]! -= 1 - smoothing
       probabilities.forEach((p, v) => {
         const slope = ct!.data[row]! * (p - smoothing / probabilities.length)

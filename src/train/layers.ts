@@ -1,0 +1,20 @@
+// Keys and values of all layers, between the form of a prefix and that of a model's layers.
+import type { GraphBuilder } from '../graph/builder.ts'
+import type { Value } from '../graph/ops.ts'
+import type { LayerPast } from '../model/segments.ts'
+import type { PrefixShape } from './parameters.ts'
+
+/** Pasts of one position that nobody sees: an empty one has no extent. */
+export function emptyLayers(g: GraphBuilder, layers: number, { heads, headDim }: PrefixShape): LayerPast[] {
+  const past = { key: g.constant(0, [1, heads, headDim, 1]), value: g.constant(0, [1, heads, 1, headDim]) }
+  return Array.from({ length: layers }, () => past)
+}
+
+/** [1, P, heads·headDim] of each layer → [layers, heads, P, headDim] */
+export function toLayerMajor(
+  g: GraphBuilder,
+  each: readonly Value[],
+  { heads, headDim, prefixLength }: PrefixShape,
+): Value {
+  return g.transpose(g.stack(each.map((one) => g.reshape(one, [prefixLength, heads, headDim]))), [0, 2, 1, 3])
+}
