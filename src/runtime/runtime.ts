@@ -18,6 +18,20 @@ export interface Past {
   /** [layers, heads, length, headDim] */
   readonly values: Float32Array
   readonly length: number
+  /** Position of the first token behind it; absent: its length. */
+  readonly textStart?: number
+}
+
+/** What an encoder reads for a row, and the pasts that it and cross-attention begin with. */
+export interface RowSource {
+  readonly tokens: readonly number[]
+  readonly encoder: Past | null
+  readonly cross: Past | null
+}
+
+export interface SourceRow {
+  readonly row: number
+  readonly source: RowSource
 }
 
 export interface CacheLayout {
@@ -28,6 +42,8 @@ export interface CacheLayout {
   readonly rowsMax: number
   /** Cached positions of one row, prefix included, at most. */
   readonly positionsMax: number
+  /** Of a model with an encoder: positions of prefix and source that one row's cross-attention sees, at most. */
+  readonly sourceMax?: number
 }
 
 /** Neighbouring rows, and what each of them gets. */
@@ -53,6 +69,11 @@ export interface DecodeSession {
   /** Forgets what `row` held and starts it from `past`; null: from nothing. */
   seed(row: number, past: Past | null): void
   /**
+   * Of a model with an encoder: reads the sources of these rows in one pass, and that is what their cross-attention sees
+   * until they read another. Rows that have the same object for a source share the work.
+   */
+  read(rows: readonly SourceRow[]): Promise<void>
+  /**
    * Appends tokens to the rows of all parts in one pass over the weights and answers the logits after the last token of
    * each row, [rows of all parts in order, vocabulary]. The buffer is overwritten by the next call.
    */
@@ -63,7 +84,7 @@ export interface DecodeSession {
   release(rows: readonly number[]): void
   /**
    * Makes row `to` the first `until` positions of row `from`, of which the first `since` are the same in both already.
-   * Of a row to itself: cuts off what is behind `until`.
+   * Of a row to itself: cuts off what is behind `until`. What row `from` has read goes with it.
    */
   copy(from: number, to: number, since: number, until: number): void
   dispose(): Promise<void>
@@ -81,6 +102,9 @@ export interface Runtime {
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
   /** Segments of the graphs that its sessions want: `partsMax` where one pass over the weights serves all parts of a step. */
   readonly segments: number
-  /** `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. */
-  openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession>
+  /**
+   * `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. `encoder` is the
+   * model's `sourceGraph`. Throws `not_supported` where the runtime has no sessions for models with an encoder.
+   */
+  openSession(forward: Graph, weights: Weights, layout: CacheLayout, encoder?: Graph | null): Promise<DecodeSession>
 }

@@ -1,6 +1,6 @@
 // A decode session without a model: logits are a hash of all that a row holds, so that any mistake with rows shows.
 import assert from 'node:assert/strict'
-import type { CacheLayout, DecodeSession, Past, SessionPart } from '../../src/runtime/runtime.ts'
+import type { CacheLayout, DecodeSession, Past, SessionPart, SourceRow } from '../../src/runtime/runtime.ts'
 
 export const fakeLayout: CacheLayout = { layers: 1, heads: 1, headDim: 2, rowsMax: 4, positionsMax: 64 }
 
@@ -13,11 +13,15 @@ export class FakeSession implements DecodeSession {
   readonly lengths: Int32Array
   /** Tokens of each call, for tests that look at the batches. */
   readonly calls: (readonly (readonly number[])[])[] = []
+  /** Sources of each call. */
+  readonly reads: (readonly SourceRow[])[] = []
   /** Called before each step; what it throws, the step throws. */
   beforeExtend: (parts: readonly SessionPart[]) => void | Promise<void> = () => {}
   /** May change a row's logits. `length` is what the row holds, prefix included. */
   adjust: (logits: Float32Array, length: number) => void = () => {}
   readonly #rows: (FakeRow | null)[]
+  /** Hash of what each row has read; 0: nothing. */
+  readonly #sources: number[]
   readonly #buffer: Float32Array
 
   constructor(vocabulary: number, layout: CacheLayout = fakeLayout) {
@@ -25,14 +29,28 @@ export class FakeSession implements DecodeSession {
     this.vocabulary = vocabulary
     this.lengths = new Int32Array(layout.rowsMax)
     this.#rows = Array.from({ length: layout.rowsMax }, () => null)
+    this.#sources = Array.from({ length: layout.rowsMax }, () => 0)
     this.#buffer = new Float32Array(layout.rowsMax * vocabulary)
   }
 
   seed(row: number, past: Past | null): void {
     let hash = 17
     for (const number of past?.keys ?? []) hash = mix(hash, Math.round(number * 1000))
+    this.#sources[row] = 0
     this.#rows[row] = Array.from({ length: past?.length ?? 0 }, () => hash)
     this.lengths[row] = past?.length ?? 0
+  }
+
+  async read(rows: readonly SourceRow[]): Promise<void> {
+    this.reads.push(rows)
+    for (const { row, source } of rows) {
+      const held = this.#rows[row]
+      assert.ok(held, `row ${row} was seeded and reads a source`)
+      let hash = 29
+      for (const number of [source.encoder, source.cross].flatMap((past) => [...(past?.keys ?? [])]))
+        hash = mix(hash, Math.round(number * 1000))
+      this.#sources[row] = source.tokens.reduce(mix, hash)
+    }
   }
 
   extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
@@ -54,7 +72,8 @@ export class FakeSession implements DecodeSession {
         assert.ok(row.length <= this.layout.positionsMax)
         this.lengths[start + i] = row.length
         const logits = this.#buffer.subarray(n * this.vocabulary, (n + 1) * this.vocabulary)
-        for (let v = 0; v < logits.length; v++) logits[v] = (mix(row.at(-1) as number, v) >>> 0) / 2 ** 29 - 4
+        const seen = (row.at(-1) as number) ^ (this.#sources[start + i] as number)
+        for (let v = 0; v < logits.length; v++) logits[v] = (mix(seen, v) >>> 0) / 2 ** 29 - 4
         this.adjust(logits, row.length)
         n++
       })
@@ -73,6 +92,8 @@ export class FakeSession implements DecodeSession {
     const kept = this.#rows[to]?.slice(0, since) ?? []
     assert.deepEqual(kept, row.slice(0, since), 'what is not copied is the same already')
     this.#rows[to] = row.slice(0, until)
+    if (since === 0) this.#sources[to] = this.#sources[from] as number
+    else assert.equal(this.#sources[to], this.#sources[from], 'rows that begin alike have read the same')
     this.lengths[to] = until
   }
 

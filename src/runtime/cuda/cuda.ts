@@ -1,5 +1,6 @@
 // The cuda runtime: graphs lowered to kernels and cuBLASLt products, each shape captured once as a CUDA graph, on an NVIDIA GPU.
 import assert from 'node:assert/strict'
+import { ServiceError } from '../../errors/errors.ts'
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import type { CacheLayout, Runtime } from '../runtime.ts'
@@ -20,7 +21,12 @@ export interface CudaRuntime extends Runtime {
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
-  openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<CudaDecodeSession>
+  openSession(
+    forward: Graph,
+    weights: Weights,
+    layout: CacheLayout,
+    encoder?: Graph | null,
+  ): Promise<CudaDecodeSession>
 }
 
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
@@ -38,8 +44,13 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
       new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
     // Half the bytes of every frozen matrix, and the tensor cores.
     fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
-    openSession: async (forward, frozen, layout: CacheLayout) =>
-      new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout),
+    openSession: async (forward, frozen, layout, encoder = null) => {
+      if (encoder !== null) {
+        const message = 'the cuda runtime trains prefixes of a model with an encoder and does not serve them yet: RUNTIME=onnx does'
+        throw new ServiceError('not_supported', message)
+      }
+      return new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout)
+    },
   }
 }
 

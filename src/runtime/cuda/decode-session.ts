@@ -64,6 +64,7 @@ export class CudaDecodeSession implements DecodeSession {
     if (past === null) return
     const { layers, heads, positionsMax } = this.layout
     assert.ok(past.length <= positionsMax, `a past of ${past.length} positions of ${positionsMax}`)
+    assert.equal(past.textStart ?? past.length, past.length, 'positions go on behind the past')
     const bytes = past.keys.byteLength
     const { driver } = this.#parts.device
     const staging = this.#stage(2 * bytes)
@@ -73,6 +74,10 @@ export class CudaDecodeSession implements DecodeSession {
     const given = [at({ storage, offset: 0 }), at({ storage, offset: bytes / 4 }), ...this.#cache()]
     this.#launch('cache_seed', layers * heads, [...given, { int: row }, { int: past.length }, this.#shape()])
     this.lengths[row] = past.length
+  }
+
+  read(): Promise<never> {
+    assert.fail('a session of a model without an encoder reads no sources')
   }
 
   async extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {

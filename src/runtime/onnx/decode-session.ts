@@ -1,55 +1,45 @@
 // Decoding on onnxruntime: the KV cache lives in host arrays and is an input only, never copied through the graph.
 import assert from 'node:assert/strict'
 import { inputsOf, type Graph } from '../../graph/graph.ts'
-import { float32, int32, type Tensor } from '../../tensor/tensor.ts'
-import type { CacheLayout, DecodeSession, Past, Program, SessionPart } from '../runtime.ts'
+import { int32, type Tensor } from '../../tensor/tensor.ts'
+import type { CacheLayout, DecodeSession, Past, Program, SessionPart, SourceRow } from '../runtime.ts'
+import { RowCache } from './row-cache.ts'
+import type { SourceReader } from './source-reader.ts'
 
-/** Capacities are multiples of so many positions. */
-const positionsStep = 64
-/** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
-const growth = 1.5
-/** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
-const shrinkSteps = 256
-
-/**
- * One pair of arrays a layer: keys [row, heads, headDim, position], values [row, heads, position, headDim].
- * Positions at and beyond a row's length hold anything finite; the graph masks them.
- */
 export class OnnxDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
-  readonly lengths: Int32Array
   readonly #program: Program
+  /** null: the model has no encoder. */
+  readonly #reader: SourceReader | null
   /** Parts that the program takes. */
   readonly #segments: number
-  #capacity: number
-  #keys: Float32Array[]
-  #values: Float32Array[]
-  /** Steps since the last that needed more than half of the capacity. */
-  #roomySteps = 0
+  readonly #cache: RowCache
+  /** By how much the position of a row's next token is less than its length. */
+  readonly #shifts: Int32Array
 
-  constructor(program: Program, forward: Graph, layout: CacheLayout) {
+  constructor(program: Program, forward: Graph, layout: CacheLayout, reader: SourceReader | null = null) {
     this.#program = program
+    this.#reader = reader
     this.#segments = segmentsOf(forward)
     this.layout = layout
     this.vocabulary = forward.outputs['logits']?.shape[1] as number
-    this.lengths = new Int32Array(layout.rowsMax)
-    this.#capacity = Math.min(positionsStep, layout.positionsMax)
-    this.#keys = this.#allocate()
-    this.#values = this.#allocate()
+    this.#cache = new RowCache(layout)
+    this.#shifts = new Int32Array(layout.rowsMax)
+  }
+
+  get lengths(): Int32Array {
+    return this.#cache.lengths
   }
 
   seed(row: number, past: Past | null): void {
-    this.lengths[row] = 0
-    if (past === null) return
-    this.#reserve(past.length)
-    const { layers, heads, headDim } = this.layout
-    for (let l = 0, from = 0; l < layers; l++) {
-      for (let h = 0; h < heads; h++, from += past.length * headDim) {
-        this.#write(l, row, h, 0, past.keys, past.values, from, past.length, headDim)
-      }
-    }
-    this.lengths[row] = past.length
+    this.#cache.seed(row, past)
+    this.#shifts[row] = past === null ? 0 : past.length - (past.textStart ?? past.length)
+  }
+
+  read(rows: readonly SourceRow[]): Promise<void> {
+    assert.ok(this.#reader !== null, 'the model has no encoder')
+    return this.#reader.read(rows)
   }
 
   extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
@@ -58,7 +48,7 @@ export class OnnxDecodeSession implements DecodeSession {
 
   async step(parts: readonly SessionPart[]): Promise<Float32Array> {
     assert.ok(parts.length >= 1 && parts.length <= this.#segments)
-    this.#shrink()
+    this.#cache.shrink()
     const feeds: Record<string, Tensor> = {}
     const last: number[] = []
     const widths: number[] = []
@@ -78,32 +68,23 @@ export class OnnxDecodeSession implements DecodeSession {
   }
 
   release(rows: readonly number[]): void {
-    for (const row of rows) this.lengths[row] = 0
+    this.#cache.release(rows)
+    this.#reader?.cache.release(rows)
   }
 
   copy(from: number, to: number, since: number, until: number): void {
-    assert.ok(since <= until && until <= (this.lengths[from] as number), `row ${from} to ${to}: ${since} to ${until}`)
-    this.lengths[to] = until
+    this.#cache.copy(from, to, since, until)
     if (from === to) return
-    const { layers, heads, headDim } = this.layout
-    const capacity = this.#capacity
-    for (let l = 0; l < layers; l++) {
-      const [keys, values] = [this.#keys[l] as Float32Array, this.#values[l] as Float32Array]
-      for (let i = 0; i < heads * headDim; i++) {
-        const [source, target] = [(from * heads * headDim + i) * capacity, (to * heads * headDim + i) * capacity]
-        keys.copyWithin(target + since, source + since, source + until)
-      }
-      for (let h = 0; h < heads; h++) {
-        const [source, target] = [(from * heads + h) * capacity, (to * heads + h) * capacity]
-        values.copyWithin((target + since) * headDim, (source + since) * headDim, (source + until) * headDim)
-      }
-    }
+    this.#shifts[to] = this.#shifts[from] as number
+    // Rows that begin alike have read the same.
+    const sources = this.#reader?.cache
+    if (sources !== undefined && since === 0) sources.copy(from, to, 0, sources.lengths[from] as number)
   }
 
   async dispose(): Promise<void> {
     await this.#program.dispose()
-    this.#keys = []
-    this.#values = []
+    await this.#reader?.dispose()
+    this.#cache.dispose()
   }
 
   #feedPart(feeds: Record<string, Tensor>, name: string, { start, tokens }: SessionPart, width: number): void {
@@ -118,132 +99,31 @@ export class OnnxDecodeSession implements DecodeSession {
         `row ${start + b}: ${length} + ${row.length} positions of ${this.layout.positionsMax}`,
       )
       ids.set(row, b * width)
+      const first = length - (this.#shifts[start + b] as number)
       // Padding behind a row's end is never looked at, but its position must exist.
-      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(length + t, this.layout.positionsMax - 1)
+      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, this.layout.positionsMax - 1)
     })
     feeds[`${name}tokens`] = int32(ids, [batch, width])
     feeds[`${name}positions`] = int32(positions, [batch, width])
-    feeds[`${name}pastLengths`] = int32(this.lengths.slice(start, start + batch), [batch])
-    const { layers, heads, headDim } = this.layout
-    // A part without rows looks at no position.
-    const capacity = batch === 0 ? 1 : this.#capacity
-    const size = heads * headDim * capacity
-    const rows = (cache: Float32Array): Float32Array => cache.subarray(start * size, (start + batch) * size)
-    for (let l = 0; l < layers; l++) {
-      feeds[`${name}pastKey.${l}`] = float32(rows(this.#keys[l] as Float32Array), [batch, heads, headDim, capacity])
-      feeds[`${name}pastValue.${l}`] = float32(rows(this.#values[l] as Float32Array), [batch, heads, capacity, headDim])
-    }
+    this.#cache.feed(feeds, `${name}past`, start, batch)
+    this.#reader?.cache.feed(feeds, `${name}cross`, start, batch)
   }
 
   /** Writes the new positions of each row; `present` is [2·layers, positions of all parts, heads·headDim]. */
   #append(parts: readonly SessionPart[], widths: readonly number[], total: number, present: Float32Array): void {
-    const { layers, heads, headDim } = this.layout
-    const stride = heads * headDim
     const after = ({ start, tokens }: SessionPart): number[] =>
       tokens.map((row, b) => (this.lengths[start + b] as number) + row.length)
-    this.#reserve(Math.max(...parts.flatMap(after)))
-    const layerSize = total * stride
-    for (let l = 0; l < layers; l++) {
-      const keys = present.subarray(2 * l * layerSize, (2 * l + 1) * layerSize)
-      const values = present.subarray((2 * l + 1) * layerSize, (2 * l + 2) * layerSize)
-      let base = 0
-      parts.forEach(({ start, tokens }, s) => {
-        const width = widths[s] as number
-        tokens.forEach((row, b) => {
-          const length = this.lengths[start + b] as number
-          const from = (base + b * width) * stride
-          for (let h = 0; h < heads; h++) {
-            this.#write(l, start + b, h, length, keys, values, from + h * headDim, row.length, stride)
-          }
-        })
-        base += tokens.length * width
-      })
-    }
-    for (const part of parts) this.lengths.set(after(part), part.start)
-  }
-
-  /** Copies `count` positions of one head from rows `stride` apart, beginning at `from`, to position `at`. */
-  #write(
-    l: number,
-    row: number,
-    h: number,
-    at: number,
-    keys: Float32Array,
-    values: Float32Array,
-    from: number,
-    count: number,
-    stride: number,
-  ): void {
-    const { heads, headDim } = this.layout
-    const keyCache = this.#keys[l] as Float32Array
-    const valueCache = this.#values[l] as Float32Array
-    const base = (row * heads + h) * headDim * this.#capacity
-    for (let t = 0; t < count; t++) {
-      const source = from + t * stride
-      for (let d = 0; d < headDim; d++) keyCache[base + d * this.#capacity + at + t] = keys[source + d] as number
-      for (let d = 0; d < headDim; d++) valueCache[base + (at + t) * headDim + d] = values[source + d] as number
-    }
-  }
-
-  /** Makes room for `positions` in every row. */
-  #reserve(positions: number): void {
-    if (positions > this.#capacity) this.#resize(Math.max(positions, growth * this.#capacity))
-  }
-
-  /** Attention costs by capacity, so one long row must not slow down all that come after it. */
-  #shrink(): void {
-    const needed = Math.max(positionsStep, ...this.lengths)
-    this.#roomySteps = this.#capacity > 2 * needed ? this.#roomySteps + 1 : 0
-    if (this.#roomySteps <= shrinkSteps) return
-    this.#roomySteps = 0
-    this.#resize(needed)
-  }
-
-  #resize(positions: number): void {
-    const [keys, values, earlier] = [this.#keys, this.#values, this.#capacity]
-    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.layout.positionsMax)
-    this.#keys = this.#allocate()
-    this.#values = this.#allocate()
-    const { layers, heads, headDim } = this.layout
-    for (const [row, length] of this.lengths.entries()) {
-      if (length === 0) continue
-      for (let l = 0; l < layers; l++) {
-        // A row's keys are heads · headDim lines over positions, its values heads lines of positions · headDim.
-        const resized = { row, earlier, later: this.#capacity, length }
-        copyLines(keys[l] as Float32Array, this.#keys[l] as Float32Array, heads * headDim, 1, resized)
-        copyLines(values[l] as Float32Array, this.#values[l] as Float32Array, heads, headDim, resized)
-      }
-    }
-  }
-
-  #allocate(): Float32Array[] {
-    const { layers, heads, headDim, rowsMax } = this.layout
-    return Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * this.#capacity))
+    this.#cache.reserve(Math.max(...parts.flatMap(after)))
+    const made = { data: present, positions: total }
+    let base = 0
+    parts.forEach(({ start, tokens }, s) => {
+      const width = widths[s] as number
+      tokens.forEach((row, b) => this.#cache.append(start + b, made, base + b * width, row.length))
+      base += tokens.length * width
+    })
   }
 }
 
 function segmentsOf(forward: Graph): number {
   return inputsOf(forward).filter(({ attributes }) => /(^|\.)tokens$/.test(attributes.name)).length
-}
-
-interface Resized {
-  readonly row: number
-  /** Positions a line had room for, has room for, and has in use. */
-  readonly earlier: number
-  readonly later: number
-  readonly length: number
-}
-
-/** Copies the used part of a row's lines from one cache to another whose lines have another capacity. */
-function copyLines(
-  from: Float32Array,
-  to: Float32Array,
-  lines: number,
-  width: number,
-  { row, earlier, later, length }: Resized,
-): void {
-  for (let i = row * lines; i < (row + 1) * lines; i++) {
-    const start = i * earlier * width
-    to.set(from.subarray(start, start + length * width), i * later * width)
-  }
 }

@@ -1,11 +1,12 @@
 // The onnx runtime: graphs lowered to ONNX and run by onnxruntime-node on the CPU.
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
+import { partsMax, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms } from './fast.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
+import { SourceReader } from './source-reader.ts'
 
 export interface OnnxOptions {
   /** Threads inside one operator. */
@@ -38,7 +39,9 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     compile: (graph, weights, form = 'float32') =>
       form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
-    openSession: async (forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession> =>
-      new OnnxDecodeSession(await compile(forward, weights, packed), forward, layout),
+    openSession: async (forward, weights, layout, encoder = null): Promise<DecodeSession> => {
+      const reader = encoder && new SourceReader(await compile(encoder, weights, packed), encoder, layout)
+      return new OnnxDecodeSession(await compile(forward, weights, packed), forward, layout, reader)
+    },
   }
 }
