@@ -26,6 +26,7 @@ const warmUpMs = 3000
 const letters: Tokenizer = {
   vocabulary: 256,
   endOfText: -1,
+  special: new Map(),
   sha256: '',
   encode: (text: string) => Array.from(text, (letter) => letter.charCodeAt(0) % 256),
   decode: (tokens: readonly number[]) => tokens.map((token) => String.fromCharCode(97 + (token % 26))).join(''),

@@ -1,6 +1,7 @@
 // One input's beam search in flight: a row for each beam, and the texts that it ends with.
 import { BeamSearch } from './beam-search.ts'
 import { Continuation, type Generation } from './generation.ts'
+import type { Prompt } from './prompt.ts'
 import type { Sampler } from './sampler.ts'
 
 export class BeamGroup {
@@ -8,13 +9,15 @@ export class BeamGroup {
   readonly rows: readonly Continuation[]
   readonly #generation: Generation
   readonly #index: number
+  readonly #prompt: Prompt
   readonly #search: BeamSearch
   #texts: readonly Continuation[] | null = null
 
   /** `index` is that of the input. */
-  constructor(generation: Generation, index: number, prompt: readonly number[]) {
+  constructor(generation: Generation, index: number, prompt: Prompt) {
     const { decoding, maxNewTokens, tokenizer, stop } = generation.parts
     this.#generation = generation
+    this.#prompt = prompt
     this.#index = index
     this.rows = Array.from({ length: decoding.beams }, () => new Continuation(generation, index, prompt, 0, this))
     const { endOfText } = tokenizer
@@ -36,7 +39,7 @@ export class BeamGroup {
    */
   step(logits: readonly Float32Array[], sampler: Sampler): readonly number[] | null {
     const { live } = this.#search
-    const [{ prompt }] = this.rows as [Continuation]
+    const { tokens: prompt } = this.#prompt
     const scores = live.map(({ tokens }, i) =>
       sampler.beamScores(this.#generation.rules, { prompt, output: tokens }, logits[i] as Float32Array, i),
     )
@@ -48,7 +51,7 @@ export class BeamGroup {
     if (step !== null) return step.parents
     const { n } = this.#generation.parts.decoding
     this.#texts = this.#search.best(n).map(({ tokens }, i) => {
-      const text = new Continuation(this.#generation, this.#index * n + i, prompt, 0)
+      const text = new Continuation(this.#generation, this.#index * n + i, this.#prompt, 0)
       for (const token of tokens) if (text.accept(token, null)) break
       return text
     })

@@ -3,7 +3,6 @@ import { randomInt } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ServiceError } from '../errors/errors.ts'
 import { forkSeed } from '../random/random.ts'
-import { defaultTemplate } from '../prefix/template.ts'
 import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
@@ -13,7 +12,8 @@ import { checkRequest } from './check-request.ts'
 import { withinDeadline } from './deadline.ts'
 import { Continuation, Generation } from './generation.ts'
 import { Pace } from './pace.ts'
-import { pastOf } from './past.ts'
+import { noPasts, pastsOf } from './past.ts'
+import { decoderAlone, type PlayedModel } from './played.ts'
 import { type Observer, StepWatch } from './observer.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { encodePrompts } from './prompt.ts'
@@ -42,6 +42,8 @@ export interface EngineParts {
   readonly tokenizer: Tokenizer
   readonly loadPrefix: PrefixLoader
   readonly limits: EngineLimits
+  /** Absent: a decoder alone, which goes on from its prompt. */
+  readonly model?: PlayedModel
   /** Told of each step. */
   readonly observer?: Observer
 }
@@ -201,18 +203,24 @@ export class Engine {
 
   async #makeGeneration(request: GenerateRequest, lease: Lease | null): Promise<Generation> {
     const { tokenizer, session } = this.#parts
-    const past = lease === null ? null : pastOf(request.prefixId ?? '', lease.prefix, session.layout)
-    const prefixLength = past?.length ?? 0
-    const template = request.template ?? lease?.prefix.header.template ?? defaultTemplate
-    const room = { template, prefixLength, positionsMax: session.layout.positionsMax }
+    const { layout } = session
+    const model = this.#parts.model ?? decoderAlone(layout)
+    const { framing } = model
+    const pasts = lease === null ? noPasts : pastsOf(request.prefixId ?? '', lease.prefix, layout, model)
+    const past = pasts.decoder_self
+    const prefixLength = lease?.prefix.header.prefixLength ?? 0
+    const template = request.template ?? lease?.prefix.header.template ?? framing.template
+    const { positionsMax } = layout
+    const room = { template, framing, pasts, prefixLength, positionsMax, sourceMax: model.sourceMax }
     const prompts = await encodePrompts(request, room, tokenizer)
     const { maxNewTokens, minNewTokens = 0, stop, decoding, logprobs, topLogprobs = null } = request
     const usage = {
       prefixTokens: prefixLength * prompts.length,
-      inputTokens: prompts.reduce((sum, prompt) => sum + prompt.length, 0),
+      inputTokens: prompts.reduce((sum, { tokens, source }) => sum + (source?.tokens ?? tokens).length, 0),
     }
     const { prefixId, client = '' } = request
-    const shared = { tokenizer, prefixId, past, client, usage }
+    const forced = { first: framing.forcedFirst, last: framing.forcedLast }
+    const shared = { tokenizer, prefixId, past, forced, client, usage }
     const asked = { maxNewTokens, minNewTokens, stop, decoding, logprobs, topLogprobs }
     const generation = new Generation({ ...shared, ...asked })
     if (decoding.strategy === 'beam') {

@@ -1,11 +1,12 @@
 // One request in flight: its continuations, and the events that tell the caller what became of them.
 import { Random } from '../random/random.ts'
-import type { Past } from '../runtime/runtime.ts'
-import { endOfTextToken, type Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { Past, RowSource } from '../runtime/runtime.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { bestTexts } from './best-of.ts'
 import { Detokenizer } from './detokenizer.ts'
 import { EventStream } from './event-stream.ts'
-import { type LogitRules, rulesOf } from './logit-rules.ts'
+import { type ForcedTokens, type LogitRules, rulesOf } from './logit-rules.ts'
+import type { Prompt } from './prompt.ts'
 import type { Decoding, FinishReason, GenerateEvent, Output, TokenScore, Usage } from './request.ts'
 import type { Sampled, Score } from './sampler.ts'
 import type { Sequence, SequenceState } from './sequence.ts'
@@ -15,8 +16,9 @@ import { StopTexts } from './stop-texts.ts'
 /** What all continuations of a request share. */
 export interface GenerationParts {
   readonly prefixId: string | null
-  /** Keys and values of the prefix. */
+  /** Keys and values of the prefix in the decoder's own attention. */
   readonly past: Past | null
+  readonly forced: Pick<ForcedTokens, 'first' | 'last'>
   readonly client: string
   readonly tokenizer: Tokenizer
   readonly maxNewTokens: number
@@ -41,6 +43,7 @@ export class Continuation implements Sequence, Sampled {
   readonly generation: Generation
   readonly prompt: readonly number[]
   readonly past: Past | null
+  declare readonly source?: RowSource
   readonly prefixKey: string
   readonly client: string
   readonly random: Random
@@ -60,16 +63,17 @@ export class Continuation implements Sequence, Sampled {
   constructor(
     generation: Generation,
     index: number,
-    prompt: readonly number[],
+    { tokens, source, key }: Prompt,
     seed: number,
     group: TextGroup | null = null,
   ) {
-    const { prefixId, past, client } = generation.parts
+    const { past, client } = generation.parts
     this.generation = generation
     this.#index = index
-    this.prompt = prompt
+    this.prompt = tokens
     this.past = past
-    this.prefixKey = prefixId ?? ''
+    if (source !== null) this.source = source
+    this.prefixKey = key
     this.client = client
     this.random = new Random(seed)
     this.group = group
@@ -132,7 +136,7 @@ export class Continuation implements Sequence, Sampled {
 
   #withTexts({ token, logprob, top }: Score): TokenScore {
     const { tokenizer } = this.generation.parts
-    const textOf = (id: number): string => (id === tokenizer.endOfText ? endOfTextToken : tokenizer.decode([id]))
+    const textOf = (id: number): string => tokenizer.special.get(id) ?? tokenizer.decode([id])
     const alternatives = top.map((each) => ({ id: each.token, text: textOf(each.token), logprob: each.logprob }))
     return { id: token, text: textOf(token), logprob, top: alternatives }
   }
@@ -151,7 +155,8 @@ export class Generation {
   /** Throws `invalid_request` where the request names tokens that there are not. */
   constructor(parts: GenerationParts) {
     this.parts = parts
-    this.rules = rulesOf(parts.decoding, parts.minNewTokens, parts.tokenizer)
+    const { decoding, minNewTokens, maxNewTokens, tokenizer, forced } = parts
+    this.rules = rulesOf(decoding, minNewTokens, tokenizer, { ...forced, maxNewTokens })
   }
 
   /** Whether tokens come with their scores. */

@@ -1,7 +1,8 @@
 // The rules of a request for which tokens may come next, in token ids, and the order in which they are applied.
 import { ServiceError } from '../errors/errors.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { addBias, banRepeatedNgrams, banSequences, penalizePresence, penalizeRepetition } from './processors.ts'
+import { addBias, banRepeatedNgrams, banSequences, forceToken } from './processors.ts'
+import { penalizePresence, penalizeRepetition } from './processors.ts'
 import type { Decoding } from './request.ts'
 
 export interface LogitRules {
@@ -15,6 +16,16 @@ export interface LogitRules {
   readonly endOfText: number
   readonly presencePenalty: number
   readonly frequencyPenalty: number
+  /** null: the model forces none. */
+  readonly forced: ForcedTokens | null
+}
+
+/** Tokens that come whatever the logits; null: none does. */
+export interface ForcedTokens {
+  readonly first: number | null
+  /** Where the length ends a text. */
+  readonly last: number | null
+  readonly maxNewTokens: number
 }
 
 /** What stands before the next token. */
@@ -29,6 +40,7 @@ export function rulesOf(
   decoding: Decoding,
   minNewTokens: number,
   tokenizer: Pick<Tokenizer, 'encode' | 'endOfText' | 'vocabulary'>,
+  forcedTokens: ForcedTokens = { first: null, last: null, maxNewTokens: Infinity },
 ): LogitRules | null {
   const { repetitionPenalty, noRepeatNgramSize, presencePenalty, frequencyPenalty } = decoding
   const { endOfText, vocabulary } = tokenizer
@@ -44,7 +56,9 @@ export function rulesOf(
   }
   // As in transformers, which lets nobody ban the end of a text: minNewTokens and logitBias are there for that.
   const banned = given.filter((sequence) => sequence.length > 1 || sequence[0] !== endOfText)
+  const forced = forcedTokens.first === null && forcedTokens.last === null ? null : forcedTokens
   const nothing =
+    forced === null &&
     bias.size === 0 &&
     repetitionPenalty === 1 &&
     noRepeatNgramSize === 0 &&
@@ -54,12 +68,13 @@ export function rulesOf(
     frequencyPenalty === 0
   if (nothing) return null
   const penalties = { repetitionPenalty, presencePenalty, frequencyPenalty }
-  return { bias, noRepeatNgramSize, banned, minNewTokens, endOfText, ...penalties }
+  return { bias, noRepeatNgramSize, banned, minNewTokens, endOfText, forced, ...penalties }
 }
 
 /**
  * Changes `logits` in place, in the order of `generate` in transformers 5: sequence bias, repetition penalty, n-grams, bad
- * words, minimum length. Presence and frequency, which it has not, stand where it puts a caller's own: last.
+ * words, minimum length. Presence and frequency, which it has not, stand where it puts a caller's own: behind those. What is
+ * forced has the last word.
  */
 export function applyRules(rules: LogitRules, { prompt, output }: History, logits: Float32Array): void {
   const { repetitionPenalty, noRepeatNgramSize, banned, presencePenalty: presence, frequencyPenalty: frequency } = rules
@@ -70,4 +85,7 @@ export function applyRules(rules: LogitRules, { prompt, output }: History, logit
   banSequences(logits, banned, history)
   if (output.length < rules.minNewTokens) logits[rules.endOfText] = -Infinity
   if (presence !== 0 || frequency !== 0) penalizePresence(logits, { presence, frequency }, output)
+  const { first = null, last = null, maxNewTokens = 0 } = rules.forced ?? {}
+  if (last !== null && output.length === maxNewTokens - 1) forceToken(logits, last)
+  else if (first !== null && output.length === 0) forceToken(logits, first)
 }

@@ -54,3 +54,9 @@ export function banSequences(
     if (same === others) logits[sequence[others] as number] = -Infinity
   }
 }
+
+/** Nothing else may come; its own logit is 0, whatever it was. */
+export function forceToken(logits: Float32Array, token: number): void {
+  logits.fill(-Infinity)
+  logits[token] = 0
+}

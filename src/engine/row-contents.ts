@@ -2,10 +2,12 @@
 import type { Copy } from './sequence.ts'
 
 interface Content {
-  /** Names the prefix that the row was started from. */
+  /** Names the prefix that the row was started from, and the source that was read for it. */
   readonly prefixKey: string
   /** Positions of the prefix. */
   readonly prefixLength: number
+  /** Whether a source was read for it, which is worth taking over even where nothing else is. */
+  readonly hasSource: boolean
   /** All tokens behind it. */
   readonly tokens: number[]
 }
@@ -31,8 +33,8 @@ export class RowContents {
     return content ? content.prefixLength + content.tokens.length : 0
   }
 
-  seed(row: number, prefixKey: string, prefixLength: number): void {
-    this.#rows[row] = { prefixKey, prefixLength, tokens: [] }
+  seed(row: number, prefixKey: string, prefixLength: number, hasSource = false): void {
+    this.#rows[row] = { prefixKey, prefixLength, hasSource, tokens: [] }
   }
 
   append(row: number, tokens: readonly number[]): void {
@@ -56,7 +58,7 @@ export class RowContents {
       const shared = commonLength(content.tokens, prompt, prompt.length - 1)
       const until = content.prefixLength + shared
       const isBetter = best === null || until > best.until || (until === best.until && from === own)
-      if (until > 0 && isBetter) best = { from, shared, until }
+      if ((until > 0 || content.hasSource) && isBetter) best = { from, shared, until }
     }
     return best
   }

@@ -20,6 +20,8 @@ export class Runner {
   /** The logits after the last token of each of `sequencesOf(batch)`, [vocabulary] each; overwritten by the next call. */
   async run(batch: Batch): Promise<Float32Array[]> {
     const { vocabulary } = this.#session
+    const sources = batch.seeds.flatMap(({ row, source }) => (source === undefined ? [] : [{ row, source }]))
+    if (sources.length > 0) await this.#session.read(sources)
     const parts = [batch.decode, batch.prefill].filter((part) => part !== null)
     const logits = await this.#session.step(parts)
     const sequences = sequencesOf(batch)

@@ -8,11 +8,14 @@ import type { Batch, BatchPart, Copy, Sequence } from './sequence.ts'
 export interface SchedulerLimits {
   /** Sequences side by side: rows of the KV cache. */
   readonly rowsMax: number
-  /** Prompt tokens of one step, padding included: rows · longest piece. */
+  /** Prompt tokens of one step, and those of sources, padding included: rows · longest piece. */
   readonly prefillTokensMax: number
   /** Sequences in line. */
   readonly waitingMax: number
 }
+
+/** Tokens that an encoder is to read before the prompt: all of them at once. */
+const sourceLength = ({ source }: Sequence): number => source?.tokens.length ?? 0
 
 /** A prompt waits for another that is being read if that spares it half of its tokens, and at least so many. */
 const sharedTokensMin = 4
@@ -188,7 +191,7 @@ export class Scheduler<S extends Sequence = Sequence> {
       const row = this.#rows.length
       const found = this.#contents.find(candidate.prompt, candidate.prefixKey, row)
       if (this.#isComing(candidate, found?.shared ?? 0)) break
-      const length = candidate.prompt.length - (found?.shared ?? 0)
+      const length = candidate.prompt.length - (found?.shared ?? 0) + (found === null ? sourceLength(candidate) : 0)
       // The first may be longer than the budget and is read in pieces, alone; the others join only as a whole.
       if (sequences.length > 0 && (sequences.length + 1) * Math.max(width, length) > budget) break
       width = Math.max(width, Math.min(length, budget))
@@ -210,7 +213,9 @@ export class Scheduler<S extends Sequence = Sequence> {
       sequences.push(candidate)
     }
     // Only now: they are seeded after the copies of this step.
-    for (const { row, prefixKey, past } of seeds) this.#contents.seed(row, prefixKey, past?.length ?? 0)
+    for (const { row, prefixKey, past, source } of seeds) {
+      this.#contents.seed(row, prefixKey, past?.length ?? 0, source !== undefined)
+    }
     const first = sequences[0]
     if (first === undefined) return { prefill: null, seeds }
     const tokens = sequences.map(({ prompt, prefilled }) => prompt.slice(prefilled, prefilled + budget))

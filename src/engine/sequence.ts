@@ -1,5 +1,5 @@
 // One continuation in flight as the scheduler sees it, and the steps that carry many of them through the model.
-import type { Past } from '../runtime/runtime.ts'
+import type { Past, RowSource } from '../runtime/runtime.ts'
 
 /**
  * waiting: in line, holds no row. prefilling: has a row, and its prompt is read in, in pieces if it is long.
@@ -12,7 +12,9 @@ export interface Sequence {
   readonly prompt: readonly number[]
   /** What its row starts from: the keys and values of a prefix, or nothing. */
   readonly past: Past | null
-  /** Names `past`: rows with the same name and the same first tokens hold the same. Empty for none. */
+  /** What the encoder reads for its row before the prompt; absent: the model has none. */
+  readonly source?: RowSource
+  /** Names `past` and `source`: rows with the same name and the same first tokens hold the same. Empty for neither. */
   readonly prefixKey: string
   /** Whom its tokens are charged to. */
   readonly client: string

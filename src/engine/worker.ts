@@ -1,15 +1,16 @@
 // The engine's worker thread: opens the model once, and generates with it until it is told to stop.
 import { parentPort, workerData } from 'node:worker_threads'
 import { ServiceError } from '../errors/errors.ts'
-import { openModel } from '../model/model.ts'
+import { type Model, openModel, playing } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
 import { openRuntime } from '../runtime/open.ts'
 import { openStore } from '../store/open.ts'
-import { openTokenizer } from '../tokenizer/tokenizer.ts'
+import { openTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { EngineWorkerData } from './client.ts'
 import { Engine } from './engine.ts'
 import { type FromWorker, type ResidentModel, toWire } from './messages.ts'
+import { layoutFor } from './played.ts'
 import type { PrefixLoader } from './request.ts'
 import { serveEngine } from './serve.ts'
 import { StepFigures } from './step-figures.ts'
@@ -37,19 +38,15 @@ interface Opened {
 
 async function open(data: EngineWorkerData): Promise<Opened> {
   const model = await openModel(data.modelFolder)
-  const graph = model.sourceGraph()
-  if (graph !== null) {
-    const message = `${data.modelFolder} has an encoder: prefixes can be trained on it, serving them is not there yet`
-    throw new ServiceError('model_invalid', message)
-  }
   const tokenizer = await openTokenizer(data.modelFolder)
-  const { layers, heads, headDim, positionsMax, vocabulary } = model.config
+  const { positionsMax, vocabulary } = model.config
   if (tokenizer.vocabulary > vocabulary) {
     throw new ServiceError(
       'model_invalid',
       `the tokenizer in ${data.modelFolder} has ${tokenizer.vocabulary} tokens, the model ${vocabulary}`,
     )
   }
+  checkEnd(model, tokenizer)
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
   const { runtime, info } = await openRuntime({
     choice: data.runtime,
@@ -63,28 +60,25 @@ async function open(data: EngineWorkerData): Promise<Opened> {
         throw error
       }),
   })
-  const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
-  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout)
-  const { name, sha256 } = model
-  const resident = {
-    name,
-    sha256,
-    tokenizerSha256: tokenizer.sha256,
-    layers,
-    heads,
-    headDim,
-    positionsMax,
-    vocabulary,
-    runtime: info,
-  }
+  const layout = layoutFor(model, data.rowsMax, positionsMax)
+  const forward = model.forwardGraph(runtime.segments)
+  const session = await runtime.openSession(forward, model.weights, layout, model.sourceGraph())
+  const resident = { ...playing(model, tokenizer), vocabulary, runtime: info }
   const loadPrefix: PrefixLoader = async (prefixId) => {
     const prefix = await registry.load(prefixId)
     checkPrefixFits(prefix.header, resident)
     return prefix
   }
   const figures: StepFigures = new StepFigures(() => engine.state)
-  const engine = new Engine({ session, tokenizer, loadPrefix, limits: data.limits, observer: figures })
+  const engine = new Engine({ session, tokenizer, loadPrefix, model, limits: data.limits, observer: figures })
   return { engine, figures, model: resident, dispose: () => session.dispose() }
+}
+
+/** Texts end where both say so, or they would never end. */
+function checkEnd({ framing: { end }, folder }: Model, { endOfText }: Tokenizer): void {
+  if (end === null || end === endOfText) return
+  const message = `the tokenizer in ${folder} ends texts with the token ${endOfText}, config.json names ${end}`
+  throw new ServiceError('model_invalid', message)
 }
 
 function post(message: FromWorker): void {

@@ -28,10 +28,10 @@ export function fittingInputs(
   inputs: readonly ReferencedInput[],
   { header: { template, prefixLength } }: Prefix,
   { maxNewTokens }: EvaluateJobData,
-  { countTokens, positionsMax }: SamplingParts,
+  { promptPositions, positionsMax }: SamplingParts,
 ): readonly ReferencedInput[] {
   const room = positionsMax - prefixLength - maxNewTokens
-  const fitting = inputs.filter(({ input }) => countTokens(promptOf(template, input)) <= room)
+  const fitting = inputs.filter(({ input }) => promptPositions(promptOf(template, input)) <= room)
   if (fitting.length > 0) return fitting
   const message =
     `none of ${inputs.length} inputs has room: beside the prefix of ${prefixLength} virtual tokens and ` +
@@ -45,9 +45,9 @@ export function askPlainly(
   { header: { template, prefixLength } }: Prefix,
   prefixId: string | null,
   data: EvaluateJobData,
-  { countTokens }: SamplingParts,
+  { promptPositions }: SamplingParts,
 ): Asked {
-  const lengths = inputs.map(({ input }) => countTokens(promptOf(template, input)))
+  const lengths = inputs.map(({ input }) => promptPositions(promptOf(template, input)))
   return {
     requests: inputs.map(({ input }, i) => requestFor(prefixId, template, input, data, i)),
     positions: (prefixId === null ? 0 : prefixLength) + Math.max(...lengths) + data.maxNewTokens,

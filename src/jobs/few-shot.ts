@@ -2,7 +2,6 @@
 import type { PrefixRecord } from '../prefix/record.ts'
 import { promptOf } from '../prefix/template.ts'
 import { Random } from '../random/random.ts'
-import { endOfTextToken } from '../tokenizer/tokenizer.ts'
 import type { Example } from '../train/options.ts'
 import { splitExamples } from '../train/split.ts'
 import type { SamplingParts } from './generations.ts'
@@ -31,7 +30,7 @@ export async function drawExamples(
 
 export interface FewShotPrompt {
   readonly text: string
-  /** In tokens. */
+  /** In positions of the model. */
   readonly length: number
   /** Examples in it. */
   readonly examples: number
@@ -42,14 +41,14 @@ export function fewShotPrompt(
   template: string,
   examples: readonly Example[],
   input: string,
-  /** In tokens. */
+  /** In positions of the model. */
   lengthMax: number,
-  { countTokens }: Pick<SamplingParts, 'countTokens'>,
+  { promptPositions, endMark }: Pick<SamplingParts, 'promptPositions' | 'endMark'>,
 ): FewShotPrompt {
-  const shown = examples.map((example) => `${promptOf(template, example.input)} ${example.output}${endOfTextToken}`)
+  const shown = examples.map((example) => `${promptOf(template, example.input)} ${example.output}${endMark}`)
   for (let count = shown.length; ; count--) {
     const text = shown.slice(0, count).join('') + promptOf(template, input)
-    const length = countTokens(text)
+    const length = promptPositions(text)
     if (length <= lengthMax || count === 0) return { text, length, examples: count }
   }
 }

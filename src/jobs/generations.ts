@@ -22,6 +22,10 @@ export type OpenSamplingEngine = (loadPrefix: PrefixLoader, positions: number) =
 export interface SamplingParts {
   readonly openEngine: OpenSamplingEngine
   readonly countTokens: (text: string) => number
+  /** Positions that a prompt takes of a row's; infinite where the model cannot read it. */
+  readonly promptPositions: (prompt: string) => number
+  /** The end of a text, as text. */
+  readonly endMark: string
   /** Of the model. */
   readonly positionsMax: number
 }

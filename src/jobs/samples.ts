@@ -55,13 +55,13 @@ export async function evaluateHeldOut(
 function requestsFor(
   { header: { template, prefixLength } }: Prefix,
   inputs: readonly ReferencedInput[],
-  { countTokens, positionsMax }: SamplingParts,
+  { countTokens, promptPositions, positionsMax }: SamplingParts,
 ): { readonly requests: readonly GenerateRequest[]; readonly positions: number } {
   const longest = Math.max(...inputs.flatMap(({ references }) => references.map(countTokens)))
   const wanted = Math.min(Math.max(longest + 1, newTokensMin), newTokensMax)
   let positions = 0
   const requests = inputs.map(({ input }) => {
-    const used = prefixLength + countTokens(promptOf(template, input))
+    const used = prefixLength + promptPositions(promptOf(template, input))
     // An example that could be learned from has room for its own output.
     const maxNewTokens = Math.max(1, Math.min(wanted, positionsMax - used))
     positions = Math.max(positions, used + maxNewTokens)

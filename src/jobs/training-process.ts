@@ -2,7 +2,7 @@
 import { constants, setPriority } from 'node:os'
 import path from 'node:path'
 import { readConfig } from '../config/config.ts'
-import { openModel } from '../model/model.ts'
+import { openModel, playing } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { Datasets } from '../prefix/datasets.ts'
 import { Evaluations } from '../prefix/evaluations.ts'
@@ -81,8 +81,7 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
   const steps = new SharedSteps(runtime, model)
   const registry = new PrefixRegistry(store)
   const sampling = samplingParts(runtime, model, tokenizer)
-  const { name, sha256 } = model
-  const playing = { ...model.config, name, sha256, tokenizerSha256: tokenizer.sha256 }
+  const played = playing(model, tokenizer)
   return {
     ...sampling,
     registry,
@@ -97,7 +96,7 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     evaluate: (prefix, heldOut, signal) => evaluateHeldOut(prefix, heldOut, signal, sampling),
     loadPrefix: async (id) => {
       const prefix = await registry.load(id)
-      checkPrefixFits(prefix.header, playing)
+      checkPrefixFits(prefix.header, played)
       return prefix
     },
     measureLoss: (prefix, examples) => measureLoss({ runtime, model, tokenizer }, prefix, examples),

@@ -10,6 +10,10 @@ export interface Framing {
   opening(prompt: readonly number[]): readonly number[]
   /** All that is to be said for an output. */
   target(output: readonly number[], endOfText: number): readonly number[]
+  /** How an input becomes a prompt where nobody says. */
+  readonly template: string
+  /** The last of all targets where the model itself says which that is; null: the tokenizer's end of text. */
+  readonly end: number | null
   /** Said first and last whatever the logits; null: nothing. */
   readonly forcedFirst: number | null
   readonly forcedLast: number | null
@@ -21,6 +25,9 @@ export const continuing: Framing = {
   source: () => null,
   opening: (prompt) => prompt,
   target: (output, endOfText) => [...output, endOfText],
+  // The paper's form.
+  template: ' {input} <|endoftext|>',
+  end: null,
   forcedFirst: null,
   forcedLast: null,
 }
@@ -32,6 +39,8 @@ export function answering({ begin, end, start, forcedFirst, forcedLast }: BartTo
     source: (prompt) => [begin, ...prompt, end],
     opening: () => [start],
     target: (output) => [begin, ...output, end],
+    template: '{input}',
+    end,
     forcedFirst,
     forcedLast,
   }

@@ -35,6 +35,8 @@ export interface Model {
   /** Where text may start behind a prefix, in positions; the first is how a prefix is trained here. */
   readonly textStarts: PlayedModel['textStarts']
   readonly framing: Framing
+  /** Positions of what an encoder reads; 0: there is none. */
+  readonly sourceMax: number
   /** [vocabulary, width] */
   embedding(g: GraphBuilder): Value
   /** Adds the decoder to a graph, and the encoder where segments have sources. */
@@ -57,12 +59,16 @@ export interface PlayedModel {
   readonly places: readonly PrefixPlace[]
   /** Whether text may start at position 0 behind a prefix, or at P. */
   readonly textStarts: readonly ('zero' | 'prefixLength')[]
+  /** How an input becomes a prompt where nobody says. */
+  readonly template: string
 }
 
 export function playing(model: Model, tokenizer: { readonly sha256: string }): PlayedModel {
-  const { name, sha256, places, textStarts } = model
+  const { name, sha256, places, textStarts, framing } = model
   const { layers, heads, headDim, positionsMax } = model.config
-  return { name, sha256, tokenizerSha256: tokenizer.sha256, layers, heads, headDim, positionsMax, places, textStarts }
+  const { template } = framing
+  const tokenizerSha256 = tokenizer.sha256
+  return { name, sha256, tokenizerSha256, layers, heads, headDim, positionsMax, places, textStarts, template }
 }
 
 /** Throws `model_invalid`, naming the file, tensor or field that is wrong. */
@@ -94,6 +100,7 @@ async function openGpt2(folder: string, json: Json, file: string): Promise<Opene
     places,
     textStarts: ['prefixLength'],
     framing: continuing,
+    sourceMax: 0,
     embedding: (g) => gpt2Embedding(g, config),
     decoder,
     forwardGraph: (segments = 1) => forwardGraph(config, places, decoder, segments),
@@ -119,6 +126,7 @@ async function openBart(folder: string, json: Json, file: string): Promise<Opene
     places,
     textStarts: ['zero', 'prefixLength'],
     framing: answering(config.tokens),
+    sourceMax: config.positionsMax,
     embedding: (g) => bartEmbedding(g, config),
     decoder,
     forwardGraph: (segments = 1) => forwardGraph(config, places, decoder, segments),

@@ -56,6 +56,8 @@ export interface PlayingModel {
   readonly places?: readonly AttachedLayers[]
   /** Where text may start behind a prefix, in positions; absent: at P. */
   readonly textStarts?: readonly ('zero' | 'prefixLength')[]
+  /** How an input becomes a prompt where nobody says; absent: the paper's form. */
+  readonly template?: string
 }
 
 /** Equal prefixes give equal bytes. Throws `prefix_invalid` for what `decodePrefix` would not take back. */

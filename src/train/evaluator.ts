@@ -84,7 +84,7 @@ export async function measureLoss(
 ): Promise<number | null> {
   const { template, prefixLength, attachment, textPositionStart } = header
   const { positionsMax } = model.config
-  const room = { tokensMax: positionsMax - prefixLength, sourceMax: positionsMax }
+  const room = { tokensMax: positionsMax - prefixLength, sourceMax: model.sourceMax }
   const isInfix = attachment === 'infix'
   const plain = { prefixLength, reparametrization: 0, variant: isInfix ? 'infix' : 'prefix' } as const
   const attachments = isInfix ? null : placesOf(header).map((place) => place.attachment)

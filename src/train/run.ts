@@ -49,7 +49,7 @@ export function prepareData(
 ): PreparedData {
   const { positionsMax } = model.config
   if (data.examples.length === 0) throw new ServiceError('examples_invalid', 'there is no example to train on')
-  const room = { tokensMax: positionsMax - prefixLength, sourceMax: positionsMax }
+  const room = { tokensMax: positionsMax - prefixLength, sourceMax: model.sourceMax }
   const encode = (examples: readonly Example[]): EncodedExample[] =>
     encodeExamples(tokenizer, data.template, examples, room, model.framing)
   return { ...data, encoded: encode(data.examples), encodedHeldOut: encode(data.heldOut) }

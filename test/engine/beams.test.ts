@@ -20,6 +20,7 @@ const tokenizer: Tokenizer = {
   vocabulary: session.vocabulary,
   endOfText,
   sha256: 'b'.repeat(64),
+  special: new Map(),
   encode: (text) => (text.match(/\d+/g) ?? []).map(Number),
   decode: (tokens) =>
     tokens

@@ -7,6 +7,7 @@ export const byteTokenizer: Tokenizer = {
   endOfText: 256,
   vocabulary: 257,
   sha256: 'bytes',
+  special: new Map([[256, mark]]),
   encode: (text) => text.split(mark).flatMap((part, i) => (i === 0 ? bytes(part) : [256, ...bytes(part)])),
   decode: (tokens) => Buffer.from(tokens.filter((token) => token < 256)).toString('utf8'),
 }

@@ -184,8 +184,8 @@ test('examples of the prompt are drawn by seed from those that were trained on a
 })
 
 test('as many examples stand in a prompt as fit', () => {
-  const countTokens = (text: string): number => text.length
-  const prompt = (lengthMax: number) => fewShotPrompt('{input}:', trained.slice(0, 3), 'x', lengthMax, { countTokens })
+  const parts = { promptPositions: (text: string): number => text.length, endMark: '<|endoftext|>' }
+  const prompt = (lengthMax: number) => fewShotPrompt('{input}:', trained.slice(0, 3), 'x', lengthMax, parts)
   const one = 'in 0: out 0<|endoftext|>'
   assert.deepEqual(prompt(one.length + 2), { text: `${one}x:`, length: one.length + 2, examples: 1 })
   assert.equal(prompt(3 * one.length + 2).examples, 3)

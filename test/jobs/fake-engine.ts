@@ -28,6 +28,8 @@ export function fakeSampling(positionsMax = 200): FakeSampling {
     onRequest: () => undefined,
     positionsMax,
     countTokens: (text) => text.length,
+    promptPositions: (prompt) => prompt.length,
+    endMark: '<|endoftext|>',
     openEngine: async (loadPrefix, positions) => {
       sampling.open += 1
       sampling.positions.push(positions)

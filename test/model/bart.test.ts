@@ -36,7 +36,10 @@ const pasts = { self: pastAt('decoder_self'), encoder: pastAt('encoder_self'), c
 const greedyCase = golden.generations.find(({ forced, decoding }) => !forced && Object.keys(decoding).length === 1)!
 
 /** As many tokens as the golden text has, the most probable each time. */
-async function generate(session: DecodeSession, rows: readonly (typeof greedyCase.rows)[number][]): Promise<number[][]> {
+async function generate(
+  session: DecodeSession,
+  rows: readonly (typeof greedyCase.rows)[number][],
+): Promise<number[][]> {
   rows.forEach(({ prefix }, row) => session.seed(row, prefix ? pasts.self : null))
   const sources = rows.map(({ prefix, source }): RowSource => {
     const { encoder, cross } = prefix ? pasts : { encoder: null, cross: null }

@@ -111,6 +111,30 @@ test('a folder without tokenizer files says which ones there may be', async () =
   })
 })
 
+test("a vocabulary with BART's special tokens ends texts with its own, and leaves them all out of texts", async () => {
+  const { model } = JSON.parse(await readFile('model/tokenizer.json', 'utf8')) as {
+    model: { vocab: Record<string, number>; merges: (string | [string, string])[] }
+  }
+  // As in BART's files: four before all others, one behind them, and GPT-2's own somewhere between.
+  const special = ['<s>', '<pad>', '</s>', '<unk>']
+  const shifted = Object.entries(model.vocab).map(([token, id]): [string, number] => [token, id + special.length])
+  const vocab = Object.fromEntries([...special.map((token, id): [string, number] => [token, id]), ...shifted])
+  vocab['<mask>'] = Object.keys(vocab).length
+  await writeFile(path.join(folder, 'vocab.json'), JSON.stringify(vocab))
+  const merges = model.merges.map((merge) => (typeof merge === 'string' ? merge : merge.join(' ')))
+  await writeFile(path.join(folder, 'merges.txt'), `#version: 0.2\n${merges.join('\n')}\n`)
+  const [bart, plain] = [await openTokenizer(folder), await openTokenizer('model')]
+  assert.equal(bart.endOfText, 2)
+  assert.deepEqual(bart.special.get(vocab['<mask>']), '<mask>')
+  const words = ' The Vaults, near Café Adriatic'
+  assert.deepEqual(
+    bart.encode(words),
+    plain.encode(words).map((id) => id + special.length),
+  )
+  assert.deepEqual(bart.encode('</s><mask>'), [2, vocab['<mask>']])
+  assert.equal(bart.decode([0, ...bart.encode(words), vocab['<mask>'], 2, 1, 1]), words)
+})
+
 test('vocab.json and merges.txt make the tokenizer that tokenizer.json makes', async () => {
   const { model } = JSON.parse(await readFile('model/tokenizer.json', 'utf8')) as {
     model: { vocab: Record<string, number>; merges: (string | [string, string])[] }

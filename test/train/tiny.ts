@@ -11,6 +11,7 @@ export const letterTokenizer: Tokenizer = {
   endOfText: 0,
   vocabulary: 97,
   sha256: 'a'.repeat(64),
+  special: new Map([[0, '<|endoftext|>']]),
   encode: (text) =>
     text
       .split('<|endoftext|>')

@@ -53,8 +53,8 @@ export async function startTraining(
 ): Promise<PrefixRecord & { jobId: string }> {
   const { registry, queue, model } = parts
   const source = body.from === null ? null : await findSource(body.from, parts)
-  const asked = askedOf(body, source)
-  checkFields(body, asked, model.positionsMax)
+  const asked = askedOf(body, source, model)
+  checkFields(body, asked, model)
   const { name } = body
   const { template, options } = asked
   const { prefixLength } = options
@@ -116,16 +116,18 @@ interface Asked {
 }
 
 /** What is left out follows the prefix that the training starts from. */
-function askedOf({ template, training }: TrainBody, source: Source | null): Asked {
+function askedOf({ template, training }: TrainBody, source: Source | null, model: HttpParts['model']): Asked {
   const prefixLength = training.prefixLength ?? source?.prefixLength ?? null
-  return { template: template ?? source?.template ?? defaultTemplate, options: { ...training, prefixLength }, source }
+  const usual = model.template ?? defaultTemplate
+  return { template: template ?? source?.template ?? usual, options: { ...training, prefixLength }, source }
 }
 
 function checkFields(
   { examples, dataset }: Pick<TrainBody, 'examples' | 'dataset'>,
   { template, options, source }: Asked,
-  positionsMax: number,
+  model: HttpParts['model'],
 ): void {
+  const { positionsMax } = model
   const errors: FieldError[] = []
   if ((examples === undefined) === (dataset === undefined)) {
     const received = examples === undefined ? 'neither' : 'both'
@@ -145,6 +147,7 @@ function checkFields(
   if (source !== null && variant === 'embedding') {
     errors.push({ pointer: '/training/variant', expected: 'prefix, where a training has a `from`', received: variant })
   }
+  errors.push(...placeErrors(options, model))
   for (const { option, expected, received } of optionConflicts(options)) {
     errors.push({ pointer: `/training/${option}`, expected, received })
   }
@@ -152,6 +155,22 @@ function checkFields(
   if (variant !== 'infix') return
   const message = 'an infix cannot be served: it stands between prompt and output, where the engine puts nothing'
   throw new ServiceError('not_supported', message, { supported: ['prefix', 'embedding'] })
+}
+
+/** Where the model takes a prefix, and what it can be made of. */
+function placeErrors({ attachments, variant }: TrainingOptions, { places = [] }: HttpParts['model']): FieldError[] {
+  const known = places.length === 0 ? ['decoder_self'] : places.map(({ attachment }) => attachment)
+  const errors: FieldError[] = []
+  const strange = attachments?.find((attachment) => !known.some((each) => each === attachment))
+  if (strange !== undefined) {
+    const expected = `of ${known.join(', ')}, where the model takes a prefix`
+    errors.push({ pointer: '/training/attachments', expected, received: strange })
+  }
+  if (variant === 'embedding' && known.length > 1) {
+    const expected = 'prefix: the model has an encoder, and an embedding needs prompt and output in one text'
+    errors.push({ pointer: '/training/variant', expected, received: variant })
+  }
+  return errors
 }
 
 function checkHeldOut(examples: readonly unknown[]) {

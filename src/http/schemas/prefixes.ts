@@ -36,7 +36,7 @@ export const TrainBody = requestBody(
       Type.String({
         minLength: 1,
         maxLength: templateLengthMax,
-        description: `How an input becomes the prompt; {input} stands in it once. Left out: that of \`from\`, or ${JSON.stringify(defaultTemplate)}.`,
+        description: `How an input becomes the prompt; {input} stands in it once. Left out: that of \`from\`, or ${JSON.stringify(defaultTemplate)}; of a model with an encoder "{input}".`,
       }),
     ),
     validation: Type.Unsafe<number | Static<typeof ExampleItem>[]>({

@@ -21,12 +21,7 @@ export interface CudaRuntime extends Runtime {
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
-  openSession(
-    forward: Graph,
-    weights: Weights,
-    layout: CacheLayout,
-    encoder?: Graph | null,
-  ): Promise<CudaDecodeSession>
+  openSession(forward: Graph, weights: Weights, layout: CacheLayout, encoder?: Graph | null): Promise<CudaDecodeSession>
 }
 
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
@@ -46,7 +41,8 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
     fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
     openSession: async (forward, frozen, layout, encoder = null) => {
       if (encoder !== null) {
-        const message = 'the cuda runtime trains prefixes of a model with an encoder and does not serve them yet: RUNTIME=onnx does'
+        const message =
+          'the cuda runtime trains prefixes of a model with an encoder and does not serve them yet: RUNTIME=onnx does'
         throw new ServiceError('not_supported', message)
       }
       return new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout)

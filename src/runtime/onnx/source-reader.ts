@@ -57,8 +57,14 @@ export class SourceReader {
         tokens.map((_, i) => i % width),
         [batch, width],
       ),
-      lengths: int32(Int32Array.from(sources, (source) => source.tokens.length), [batch]),
-      pastLengths: int32(Int32Array.from(pasts, (past) => past?.length ?? 0), [batch]),
+      lengths: int32(
+        Int32Array.from(sources, (source) => source.tokens.length),
+        [batch],
+      ),
+      pastLengths: int32(
+        Int32Array.from(pasts, (past) => past?.length ?? 0),
+        [batch],
+      ),
       ...this.#pastFeeds(pasts),
     }
   }
