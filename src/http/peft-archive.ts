@@ -1,5 +1,6 @@
 // PEFT's two files of a prefix as one zip.
 import { zipSync } from 'fflate'
+import type { PlayingModel } from '../prefix/artifact.ts'
 import { peftFileNames, writePeft } from '../prefix/peft.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 
@@ -7,7 +8,7 @@ import type { Prefix } from '../prefix/prefix.ts'
 const mtime = new Date(1980, 0, 1)
 
 /** Stored, not compressed: trained numbers hardly shrink. Throws `not_supported` for what PEFT cannot express. */
-export function peftArchive(prefix: Prefix, baseModel: string): Uint8Array {
-  const { config, model } = writePeft(prefix, baseModel)
+export function peftArchive(prefix: Prefix, baseModel: string, played: Pick<PlayingModel, 'places'>): Uint8Array {
+  const { config, model } = writePeft(prefix, baseModel, played)
   return zipSync({ [peftFileNames.config]: config, [peftFileNames.model]: model }, { level: 0, mtime })
 }

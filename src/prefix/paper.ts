@@ -40,6 +40,10 @@ export async function readPaper(
   model: PlayingModel,
   template: string = defaultTemplate,
 ): Promise<Prefix> {
+  if (model.places !== undefined && model.places.length > 1) {
+    const message = `${part} is of the paper's code for GPT-2, and the model ${model.name} has an encoder`
+    throw new ServiceError('not_supported', message, { field: part })
+  }
   const { tensors } = openForeignFile(part, bytes)
   checkNames(tensors)
   const { prefixLength, hidden } = checkShapes(tensors, model)

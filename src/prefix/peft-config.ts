@@ -5,6 +5,8 @@ import { invalidFile } from './foreign-file.ts'
 export const peftConfigBytesMax = 1024 * 1024
 export const peftType = 'PREFIX_TUNING'
 export const peftTask = 'CAUSAL_LM'
+/** Of an encoder and a decoder. */
+export const peftTaskOfTwo = 'SEQ_2_SEQ_LM'
 
 const part = 'adapter_config'
 const numberMax = 1_000_000

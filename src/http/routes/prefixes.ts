@@ -73,7 +73,7 @@ export function prefixRoutes(parts: HttpParts, metrics: Metrics): FastifyPluginA
         const artifact = await registry.artifact(record)
         const asPeft = query.format === 'peft'
         const { buffer, byteOffset, byteLength } = asPeft
-          ? peftArchive(decodePrefix(artifact), record.model.name)
+          ? peftArchive(decodePrefix(artifact), record.model.name, parts.model)
           : artifact
         const filename = `${fileNameOf(record)}${asPeft ? '-peft.zip' : '.safetensors'}`
         return reply
