@@ -4,7 +4,7 @@ import { ServiceError } from '../errors/errors.ts'
 import { describeEnvironment } from '../jobs/environment.ts'
 import { parseStartingLabel } from '../jobs/job.ts'
 import { loadData } from '../jobs/training.ts'
-import { openModel } from '../model/model.ts'
+import { openModel, playing } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { Datasets } from '../prefix/datasets.ts'
 import type { Prefix } from '../prefix/prefix.ts'
@@ -77,11 +77,11 @@ export async function reproduce(
   const threads = typeof training['threads'] === 'number' ? training['threads'] : parts.threads
   const trainer = await parts.openTrainer(threads)
   const { model, tokenizer } = trainer
-  const { name, sha256 } = model
-  checkPrefixFits(stored.header, { ...model.config, name, sha256, tokenizerSha256: tokenizer.sha256 })
+  checkPrefixFits(stored.header, playing(model, tokenizer))
   onStart(record)
   // As used they are a full set of options: what was chosen is filled in.
-  const options = training as unknown as TrainingOptions
+  // Records of older versions name no places, which were all that there were.
+  const options = { attachments: null, ...training } as unknown as TrainingOptions
   const from = parseStartingLabel(training['from'])
   const data = await loadData({ prefixId: id, datasetId: dataset.id, validation, template, options, from }, parts)
   const run = await openTraining(trainer, data, options, null)

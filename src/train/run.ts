@@ -151,6 +151,7 @@ export class Trainer implements TrainingRun {
     const from = data.from?.label ?? null
     this.#used = {
       ...plan,
+      attachments: state.shape.places.map(({ attachment }) => attachment),
       // Words give no start where a stored prefix does.
       ...(from !== null && { from, initialization: null }),
       optimizer: 'adamw',

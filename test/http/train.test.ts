@@ -18,6 +18,7 @@ const options = {
   dropout: 0,
   labelSmoothing: 0,
   variant: 'prefix',
+  attachments: null,
   reparametrization: null,
   initialization: null,
   seed: 1,
