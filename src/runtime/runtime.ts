@@ -104,7 +104,7 @@ export interface Runtime {
   readonly segments: number
   /**
    * `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. `encoder` is the
-   * model's `sourceGraph`. Throws `not_supported` where the runtime has no sessions for models with an encoder.
+   * model's `sourceGraph`; null and left out: it has none.
    */
   openSession(forward: Graph, weights: Weights, layout: CacheLayout, encoder?: Graph | null): Promise<DecodeSession>
 }

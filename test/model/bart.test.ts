@@ -6,14 +6,20 @@ import path from 'node:path'
 import { test } from 'node:test'
 import { openModel } from '../../src/model/model.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
-import type { DecodeSession, Past, RowSource } from '../../src/runtime/runtime.ts'
+import type { DecodeSession, Past, RowSource, Runtime } from '../../src/runtime/runtime.ts'
 import { bartFolder, bartGolden as golden } from '../golden/bart.ts'
+import { testCuda } from '../runtime/cuda/runtimes.ts'
 
 const model = await openModel(`${bartFolder}/model`)
-const runtime = createOnnxRuntime({ threads: 1 })
+const onnx = createOnnxRuntime({ threads: 1 })
+let cuda: Runtime | null = null
+const runtimes = [
+  { name: 'onnx', skip: false, open: (): Runtime => onnx },
+  { name: 'cuda', skip: testCuda.skip, open: (): Runtime => (cuda ??= testCuda.open({ checked: true })) },
+] as const
 const { heads, headDim } = model.config
 
-async function openSession(rowsMax: number): Promise<DecodeSession> {
+async function openSession(runtime: Runtime, rowsMax: number): Promise<DecodeSession> {
   const layout = { ...model.config, rowsMax, sourceMax: 96 }
   return runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout, model.sourceGraph())
 }
@@ -61,34 +67,39 @@ async function generate(
   return texts.map((text, row) => text.slice(0, rows[row]!.tokens[0]!.length))
 }
 
-test('rows with and without prefixes, with sources of all lengths, say in one batch what each says in PyTorch', async () => {
-  const session = await openSession(6)
-  const texts = await generate(session, greedyCase.rows)
-  assert.deepEqual(
-    texts,
-    greedyCase.rows.map(({ tokens }) => tokens[0]),
-  )
-  for (const row of greedyCase.rows) assert.deepEqual(await generate(session, [row]), [row.tokens[0]])
-  await session.dispose()
-})
+for (const { name, skip, open } of runtimes) {
+  test(`${name}: rows with and without prefixes, with sources of all lengths, say in one batch what each says in PyTorch`, {
+    skip,
+  }, async () => {
+    const session = await openSession(open(), 6)
+    const texts = await generate(session, greedyCase.rows)
+    assert.deepEqual(
+      texts,
+      greedyCase.rows.map(({ tokens }) => tokens[0]),
+    )
+    for (const row of greedyCase.rows) assert.deepEqual(await generate(session, [row]), [row.tokens[0]])
+    await session.dispose()
+  })
 
-test('rows that share a source read it once, and one that is copied goes on with it', async () => {
-  const session = await openSession(4)
-  const [row] = greedyCase.rows as [(typeof greedyCase.rows)[number]]
-  const source = { tokens: row.source, encoder: pasts.encoder, cross: pasts.cross }
-  session.seed(0, pasts.self)
-  session.seed(1, pasts.self)
-  await session.read([
-    { row: 0, source },
-    { row: 1, source },
-  ])
-  const first = (await session.extend(0, [[2], [2]])).slice()
-  assert.deepEqual(first.slice(0, session.vocabulary), first.slice(session.vocabulary))
-  session.copy(0, 3, 0, session.lengths[0] as number)
-  const next = (await session.extend(0, [[95]])).slice()
-  assert.deepEqual(await session.extend(3, [[95]]), next)
-  await session.dispose()
-})
+  test(`${name}: rows that share a source read it once, and one that is copied goes on with it`, { skip }, async () => {
+    const session = await openSession(open(), 4)
+    const [row] = greedyCase.rows as [(typeof greedyCase.rows)[number]]
+    const source = { tokens: row.source, encoder: pasts.encoder, cross: pasts.cross }
+    session.seed(0, pasts.self)
+    session.seed(1, pasts.self)
+    await session.read([
+      { row: 0, source },
+      { row: 1, source },
+    ])
+    const first = (await session.extend(0, [[2], [2]])).slice()
+    assert.deepEqual(first.slice(0, session.vocabulary), first.slice(session.vocabulary))
+    session.copy(0, 3, 0, session.lengths[0] as number)
+    const next = (await session.extend(0, [[95]])).slice()
+    const copied = (await session.extend(3, [[95]])).slice()
+    assert.deepEqual(copied, next)
+    await session.dispose()
+  })
+}
 
 async function refused(changes: object, generation: object | null = null): Promise<unknown> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-bart-'))

@@ -1,6 +1,5 @@
 // The cuda runtime: graphs lowered to kernels and cuBLASLt products, each shape captured once as a CUDA graph, on an NVIDIA GPU.
 import assert from 'node:assert/strict'
-import { ServiceError } from '../../errors/errors.ts'
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import type { CacheLayout, Runtime } from '../runtime.ts'
@@ -8,6 +7,7 @@ import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
 import type { Form } from './lowering.ts'
 import { CudaProgram } from './program.ts'
+import { CudaSourceReader } from './source-reader.ts'
 import { DeviceWeights } from './weights.ts'
 
 export interface CudaOptions extends DeviceOptions {
@@ -40,12 +40,9 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
     // Half the bytes of every frozen matrix, and the tensor cores.
     fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
     openSession: async (forward, frozen, layout, encoder = null) => {
-      if (encoder !== null) {
-        const message =
-          'the cuda runtime trains prefixes of a model with an encoder and does not serve them yet: RUNTIME=onnx does'
-        throw new ServiceError('not_supported', message)
-      }
-      return new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout)
+      const program = encoder && new CudaProgram(parts, encoder, 'float32', weights.acquire(frozen))
+      const reader = program && new CudaSourceReader(device, program, encoder, layout)
+      return new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout, reader)
     },
   }
 }

@@ -3,23 +3,23 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import { makeGraph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
-import type { CacheLayout, DecodeSession, Past, SessionPart } from '../runtime.ts'
+import type { CacheLayout, DecodeSession, Past, SessionPart, SourceRow } from '../runtime.ts'
 import { Executable } from './executable.ts'
 import { lower } from './lower.ts'
 import { at, type Form, type Lowering } from './lowering.ts'
 import { ExecutableCache, type ProgramParts } from './program.ts'
-import { intStruct, Storage, type KernelArgument } from './steps.ts'
+import { CudaRowCache } from './row-cache.ts'
+import type { CudaSourceReader } from './source-reader.ts'
+import { Storage } from './steps.ts'
 import type { LoadedWeights } from './weights.ts'
 
 /** Shapes whose captured graphs are kept: rows, where they begin, and how many tokens each gets. */
 const executablesMax = 128
 const threads = 128
 
-/** Keys [layer, row, heads, headDim, position], values [layer, row, heads, position, headDim], room for all positions. */
 export class CudaDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
-  readonly lengths: Int32Array
   readonly #parts: ProgramParts
   readonly #form: Form
   readonly #weights: LoadedWeights
@@ -27,13 +27,23 @@ export class CudaDecodeSession implements DecodeSession {
   /** New keys and values, layer by layer. */
   readonly #present: readonly Value[]
   readonly #executables: ExecutableCache
-  readonly #keys: Storage
-  readonly #values: Storage
-  #staging = { address: 0n, bytes: 0 }
+  readonly #cache: CudaRowCache
+  /** null: the model has no encoder. */
+  readonly #reader: CudaSourceReader | null
+  /** By how much the position of a row's next token is less than its length. */
+  readonly #shifts: Int32Array
   #isDisposed = false
 
-  constructor(parts: ProgramParts, forward: Graph, form: Form, weights: LoadedWeights, layout: CacheLayout) {
+  constructor(
+    parts: ProgramParts,
+    forward: Graph,
+    form: Form,
+    weights: LoadedWeights,
+    layout: CacheLayout,
+    reader: CudaSourceReader | null = null,
+  ) {
     this.#parts = parts
+    this.#reader = reader
     this.#form = form
     this.#weights = weights
     this.layout = layout
@@ -44,40 +54,23 @@ export class CudaDecodeSession implements DecodeSession {
     this.#present = present.node.inputs
     this.#graph = makeGraph({ logits })
     this.vocabulary = logits.shape[1] as number
-    this.lengths = new Int32Array(layout.rowsMax)
     this.#executables = new ExecutableCache(parts.device, executablesMax)
-    const { layers, heads, headDim, rowsMax, positionsMax } = layout
-    const bytes = 4 * layers * rowsMax * heads * headDim * positionsMax
-    const what = `half of the KV cache, ${rowsMax} rows × ${positionsMax} positions (lower ROWS_MAX for less),`
-    const [keys, values] = [0, 1].map(() => {
-      const address = parts.device.driver.allocate(bytes, what)
-      // Masked positions are read by nobody, but a copy of a row may move them.
-      parts.device.driver.fill(address, 0, bytes)
-      return new Storage(bytes, 'resident', address)
-    }) as [Storage, Storage]
-    this.#keys = keys
-    this.#values = values
+    this.#cache = new CudaRowCache(parts.device, layout, 'KV cache')
+    this.#shifts = new Int32Array(layout.rowsMax)
+  }
+
+  get lengths(): Int32Array {
+    return this.#cache.lengths
   }
 
   seed(row: number, past: Past | null): void {
-    this.lengths[row] = 0
-    if (past === null) return
-    const { layers, heads, positionsMax } = this.layout
-    assert.ok(past.length <= positionsMax, `a past of ${past.length} positions of ${positionsMax}`)
-    assert.equal(past.textStart ?? past.length, past.length, 'positions go on behind the past')
-    const bytes = past.keys.byteLength
-    const { driver } = this.#parts.device
-    const staging = this.#stage(2 * bytes)
-    driver.upload(staging, past.keys)
-    driver.upload(staging + BigInt(bytes), past.values)
-    const storage = new Storage(2 * bytes, 'resident', staging)
-    const given = [at({ storage, offset: 0 }), at({ storage, offset: bytes / 4 }), ...this.#cache()]
-    this.#launch('cache_seed', layers * heads, [...given, { int: row }, { int: past.length }, this.#shape()])
-    this.lengths[row] = past.length
+    this.#cache.seed(row, past)
+    this.#shifts[row] = past === null ? 0 : past.length - (past.textStart ?? past.length)
   }
 
-  read(): Promise<never> {
-    assert.fail('a session of a model without an encoder reads no sources')
+  read(rows: readonly SourceRow[]): Promise<void> {
+    assert.ok(this.#reader !== null, 'the model has no encoder')
+    return this.#reader.read(rows)
   }
 
   async extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
@@ -94,14 +87,16 @@ export class CudaDecodeSession implements DecodeSession {
         `row ${start + b}: ${length} + ${row.length} positions of ${positionsMax}`,
       )
       ids.set(row, b * width)
+      const first = length - (this.#shifts[start + b] as number)
       // Padding behind a row's end is never looked at, but its position must exist.
-      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(length + t, positionsMax - 1)
+      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, positionsMax - 1)
     })
     const feeds: Readonly<Record<string, Int32Array>> = {
       tokens: ids,
       positions,
       rows: Int32Array.from(tokens, (row, b) => b * width + row.length - 1),
       pastLengths: this.lengths.slice(start, start + batch),
+      ...(this.#reader && { crossLengths: this.#reader.cache.lengths.slice(start, start + batch) }),
       [countsInput]: Int32Array.from(tokens, (row) => row.length),
     }
     const executable = this.#executable(start, batch, width)
@@ -127,16 +122,17 @@ export class CudaDecodeSession implements DecodeSession {
   }
 
   release(rows: readonly number[]): void {
-    for (const row of rows) this.lengths[row] = 0
+    this.#cache.release(rows)
+    this.#reader?.cache.release(rows)
   }
 
-  /** Positions from `since` to below `until` of row `from` go to row `to`, which ends there; what it holds before them it keeps. */
   copy(from: number, to: number, since: number, until: number): void {
-    assert.ok(since <= until && until <= (this.lengths[from] as number), `row ${from} to ${to}: ${since} to ${until}`)
-    const { layers, heads } = this.layout
-    const given = [...this.#cache(), { int: from }, { int: to }, { int: since }, { int: until }, this.#shape()]
-    if (until > since && from !== to) this.#launch('cache_copy', layers * heads, given)
-    this.lengths[to] = until
+    this.#cache.copy(from, to, since, until)
+    if (from === to) return
+    this.#shifts[to] = this.#shifts[from] as number
+    // Rows that begin alike have read the same.
+    const sources = this.#reader?.cache
+    if (sources !== undefined && since === 0) sources.copy(from, to, 0, sources.lengths[from] as number)
   }
 
   async dispose(): Promise<void> {
@@ -145,8 +141,8 @@ export class CudaDecodeSession implements DecodeSession {
     const { driver } = this.#parts.device
     this.#executables.clear()
     driver.synchronize()
-    for (const { address } of [this.#keys, this.#values]) driver.free(address as bigint)
-    if (this.#staging.bytes > 0) driver.free(this.#staging.address)
+    this.#cache.dispose()
+    await this.#reader?.dispose()
     this.#parts.weights.release(this.#weights)
   }
 
@@ -157,23 +153,14 @@ export class CudaDecodeSession implements DecodeSession {
         ['T', width],
         ['R', batch],
         ['M', this.layout.positionsMax],
+        ['C', this.layout.sourceMax ?? 0],
       ])
-      const options = { form: this.#form, bindings, weights: this.#weights, resident: this.#resident(start) }
+      const cross = this.#reader?.cache.resident('cross', start) ?? []
+      const resident = new Map([...this.#cache.resident('past', start), ...cross])
+      const options = { form: this.#form, bindings, weights: this.#weights, resident }
       const lowered = lower(this.#graph, options, (l) => this.#append(l, start, batch, width))
       return new Executable(this.#parts.device, lowered, this.#parts.checked)
     })
-  }
-
-  /** Where the past of each layer begins, of the rows from `start`. */
-  #resident(start: number): Map<string, bigint> {
-    const { layers, rowsMax, heads, headDim, positionsMax } = this.layout
-    const resident = new Map<string, bigint>()
-    for (let l = 0; l < layers; l++) {
-      const offset = BigInt(4 * (l * rowsMax + start) * heads * headDim * positionsMax)
-      resident.set(`pastKey.${l}`, (this.#keys.address as bigint) + offset)
-      resident.set(`pastValue.${l}`, (this.#values.address as bigint) + offset)
-    }
-    return resident
   }
 
   /** New keys and values go into the cache once every layer has read it. */
@@ -186,37 +173,9 @@ export class CudaDecodeSession implements DecodeSession {
       const [key, value] = [0, 1].map((half) => l.view(projected(this.#present[2 * layer + half] as Value)))
       const strides = [{ int: key!.stride }, { int: value!.stride }]
       const rows = [at(lengths), at({ storage: counts, offset: 0 }), { int: layer }, { int: start }, { int: width }]
-      const args = [at(key!), at(value!), ...strides, ...this.#cache(), ...rows, this.#shape()]
+      const args = [at(key!), at(value!), ...strides, ...this.#cache.arguments(), ...rows, this.#cache.shape()]
       l.blocks('cache_append', [batch * width, 1, 1], threads, args, 16 * numbers)
     }
-  }
-
-  #cache(): KernelArgument[] {
-    return [this.#keys, this.#values].map((storage) => at({ storage, offset: 0 }))
-  }
-
-  /** CacheShape of the kernels. */
-  #shape(): KernelArgument {
-    const { layers, rowsMax, heads, headDim, positionsMax } = this.layout
-    return { struct: intStruct([layers, rowsMax, heads, headDim, positionsMax]) }
-  }
-
-  #launch(name: string, blocks: number, args: readonly KernelArgument[]): void {
-    this.#parts.device.launch(
-      { kind: 'kernel', headDim: null, name, grid: [blocks, 1, 1], threads, arguments: args, bytes: 0 },
-      (place) => (place === null ? 0n : (place.storage.address as bigint) + BigInt(4 * place.offset)),
-    )
-  }
-
-  /** Memory for what is on its way into the cache. */
-  #stage(bytes: number): bigint {
-    if (bytes > this.#staging.bytes) {
-      const { driver } = this.#parts.device
-      driver.synchronize()
-      if (this.#staging.bytes > 0) driver.free(this.#staging.address)
-      this.#staging = { address: driver.allocate(bytes, 'a prefix on its way into the cache'), bytes }
-    }
-    return this.#staging.address
   }
 }
 
