@@ -1,12 +1,17 @@
 // Trainings of BART: three prefixes or some of them, repeated bit for bit, gone on with, and stored.
 import assert from 'node:assert/strict'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { test } from 'node:test'
 import { openModel } from '../../src/model/model.ts'
 import { decodePrefix, encodePrefix } from '../../src/prefix/artifact.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
+import type { Runtime } from '../../src/runtime/runtime.ts'
 import { measureLoss } from '../../src/train/evaluator.ts'
 import type { TrainingData, TrainingOptions, TrainingRun } from '../../src/train/options.ts'
-import { openTraining } from '../../src/train/trainer.ts'
+import { SharedSteps } from '../../src/train/shared-steps.ts'
+import { openTraining, type TrainerParts } from '../../src/train/trainer.ts'
 import { bartFolder } from '../golden/bart.ts'
 import { advance, finish } from './runs.ts'
 import { letterTokenizer, tinyData, tinyOptions } from './tiny.ts'
@@ -22,8 +27,9 @@ function open(
   options: Partial<TrainingOptions> = {},
   checkpoint: Uint8Array | null = null,
   from: TrainingData['from'] = null,
+  on: TrainerParts = parts,
 ): Promise<TrainingRun> {
-  return openTraining(parts, { ...data, from }, { ...tinyOptions, epochs: 3, ...options }, checkpoint)
+  return openTraining(on, { ...data, from }, { ...tinyOptions, epochs: 3, ...options }, checkpoint)
 }
 
 for (const reparametrization of [0, 8]) {
@@ -74,6 +80,41 @@ test('a prefix at three places is stored with each of them, comes back as it was
     code: 'invalid_request',
     message: /attachments comes to cross, the prefix to start from is attached to decoder_self, cross, encoder_self/,
   })
+})
+
+test('trainings at different places that share their steps end bit for bit as each does alone', async () => {
+  const kinds: readonly Partial<TrainingOptions>[] = [
+    { seed: 1, steps: 5 },
+    { seed: 2, steps: 5, attachments: ['cross'], prefixLength: 6, reparametrization: 0 },
+    { seed: 3, steps: 5, attachments: ['encoder_self', 'decoder_self'], dropout: 0.3, accumulation: 2 },
+  ]
+  const ending = async (run: TrainingRun): Promise<{ losses: number[]; checkpoint: Buffer }> => {
+    const losses = (await finish(run)).map(({ loss }) => loss)
+    const checkpoint = Buffer.from(run.checkpoint() ?? [])
+    await run.dispose()
+    return { losses, checkpoint }
+  }
+  const sharing = new SharedSteps(parts.runtime, parts.model)
+  const runs = await Promise.all(kinds.map((each) => open(each, null, null, { ...parts, steps: sharing })))
+  const together = await Promise.all(runs.map(ending))
+  for (const [i, options] of kinds.entries())
+    assert.deepEqual(together[i], await ending(await open(options)), `training ${i}`)
+})
+
+test('in 8 bits the loss of all three places is near that of float32', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'preamble-bart-fast-'))
+  const runtime = createOnnxRuntime({ threads: 1, fast: { folder } })
+  const fast: Runtime = { ...runtime, fastForm: (graph, weights) => runtime.fastForm(graph, weights, 'unsigned') }
+  const options: Partial<TrainingOptions> = { steps: 10 }
+  const losses: number[] = []
+  for (const precision of ['fast', 'float32'] as const) {
+    const run = await open({ ...options, precision }, null, null, { ...parts, runtime: fast })
+    assert.equal(run.used['form'], precision === 'fast' ? 'unsigned' : 'float32')
+    losses.push((await finish(run)).at(-1)?.validationLoss as number)
+    await run.dispose()
+  }
+  await rm(folder, { recursive: true })
+  assert.ok(Math.abs((losses[0] as number) / (losses[1] as number) - 1) < 0.02, losses.join(' in 8 bits, '))
 })
 
 test('each place alone can be trained, and any two', async () => {
