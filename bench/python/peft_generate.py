@@ -2,7 +2,8 @@
 
 import torch
 
-from rounds import drive, open_model, parser, summary
+from rounds import about, open_model, parser
+from turns import drive, summary
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
             "tokensPerSecond": {"median": 1000 * made / best["median"], "max": 1000 * made / best["min"]},
         }
 
-    drive(options, generate, report)
+    drive(options, generate, report, about(options))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import {
   apiKeyCharactersMin,
   logLevels,
   type NumberVariable,
+  precisions,
   roles,
   runtimes,
   type VariableName,
@@ -24,6 +25,8 @@ export interface Config {
   readonly queueUrl: string
   readonly storeUrl: string
   readonly runtime: (typeof runtimes)[number]
+  /** In which requests are answered: `fast` has weights in 8 bits, where this machine decodes faster so. */
+  readonly precision: (typeof precisions)[number]
   readonly role: (typeof roles)[number]
   readonly host: string
   /** 0: given by the system. */
@@ -69,6 +72,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     queueUrl: readQueueUrl(reader, role) ?? `pglite:${path.join(data, 'queue')}`,
     storeUrl: readStoreUrl(reader) ?? path.join(data, 'store'),
     runtime: readRuntime(reader),
+    precision: reader.choice('PRECISION', precisions, 'float32'),
     role,
     host,
     port: reader.number('PORT'),

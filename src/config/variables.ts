@@ -14,6 +14,7 @@ export interface NumberVariable extends Variable {
 
 export const runtimes = ['auto', 'onnx'] as const
 export const roles = ['all', 'serve', 'work'] as const
+export const precisions = ['float32', 'fast'] as const
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export const apiKeyCharactersMin = 16
 
@@ -23,6 +24,7 @@ export const variables = {
   QUEUE_URL: text('QUEUE_URL', 'pglite:DATA/queue', 'pglite:folder, redis://, rediss:// or postgres://'),
   STORE_URL: text('STORE_URL', 'DATA/store', 'a folder, file:folder or s3://bucket/path'),
   RUNTIME: text('RUNTIME', 'auto', runtimes.join(', ')),
+  PRECISION: text('PRECISION', 'float32', precisions.join(', ')),
   ROLE: text('ROLE', 'all', roles.join(', ')),
   HOST: text('HOST', '127.0.0.1', 'an address or a host name'),
   PORT: number('PORT', 8080, 0, 65_535),

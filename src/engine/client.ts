@@ -14,6 +14,8 @@ export interface EngineWorkerData {
   readonly storeUrl: string
   /** Threads inside one operator. */
   readonly threads: number
+  /** null: decode in float32. Otherwise where weights in 8 bits are kept, and decode in the form that is the fastest here. */
+  readonly quantizedFolder: string | null
   /** Sequences side by side. */
   readonly rowsMax: number
   readonly limits: EngineLimits

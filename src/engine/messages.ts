@@ -19,6 +19,10 @@ export type FromWorker =
 /** The model that the worker holds. */
 export interface ResidentModel extends PlayingModel {
   readonly vocabulary: number
+  /** In which it decodes: float32, or one in 8 bits. */
+  readonly form: string
+  /** What was found out while it was opened, for the log. */
+  readonly notes: readonly string[]
 }
 
 /** A ServiceError in plain data: structured clone would keep neither class nor code. */

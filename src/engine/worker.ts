@@ -40,18 +40,25 @@ async function open(
     )
   }
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
-  const runtime = createOnnxRuntime({ threads: data.threads, packed: true })
+  const notes: string[] = []
+  const note = (message: string): void => void notes.push(message)
+  const { threads, quantizedFolder } = data
+  const fast = quantizedFolder === null ? {} : { fast: { folder: quantizedFolder, note, warn: note } }
+  const runtime = createOnnxRuntime({ threads, packed: true, ...fast })
+  const forward = model.forwardGraph()
+  const form = await runtime.decodingForm(forward, model.weights)
   const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
+  const session = await runtime.openSession(forward, model.weights, layout, form)
   const { name, sha256 } = model
   const resident = { name, sha256, tokenizerSha256: tokenizer.sha256, layers, heads, headDim, positionsMax, vocabulary }
+  const opened = { ...resident, form, notes }
   const loadPrefix: PrefixLoader = async (prefixId) => {
     const prefix = await registry.load(prefixId)
     checkPrefixFits(prefix.header, resident)
     return prefix
   }
   const engine = new Engine({ session, tokenizer, loadPrefix, limits: data.limits })
-  return { engine, model: resident, dispose: () => session.dispose() }
+  return { engine, model: opened, dispose: () => session.dispose() }
 }
 
 function post(message: FromWorker): void {

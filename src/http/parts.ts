@@ -57,6 +57,8 @@ export interface HttpParts {
   readonly evaluations: Pick<Evaluations, 'list'>
   readonly store: Pick<ObjectStore, 'ping'>
   readonly model: PlayingModel
+  /** In which the model answers: float32, or one in 8 bits. */
+  readonly form: string
   readonly limits: HttpLimits
   /** null: nobody is asked for a key. */
   readonly apiKeys: readonly string[] | null

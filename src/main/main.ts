@@ -1,4 +1,5 @@
 // The composition root: opens every part of the service, hands each its neighbours, and closes them in order.
+import path from 'node:path'
 import { pino, type Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { version } from '../config/version.ts'
@@ -70,6 +71,7 @@ async function serve(
       modelFolder: config.model,
       storeUrl: config.storeUrl,
       threads: config.threads,
+      quantizedFolder: config.precision === 'fast' ? path.join(config.data, 'quantized') : null,
       rowsMax: config.rowsMax,
       limits: { ...defaultLimits, waitingMax: config.waitingMax },
     },
@@ -90,6 +92,7 @@ async function serve(
     datasets: new Datasets(store),
     evaluations: new Evaluations(store),
     model,
+    form: model.form,
     limits: { ...defaultHttpLimits, bodyBytesMax: config.bodyBytesMax },
     apiKeys: config.apiKeys,
     logger: log,
@@ -116,6 +119,7 @@ async function listen(app: ReturnType<typeof createHttp>, { host, port }: Config
 async function readyModel(engine: EngineClient, log: Logger, { threads }: Config): ReturnType<EngineClient['ready']> {
   const startMs = performance.now()
   const model = await engine.ready()
+  for (const note of model.notes) log.info(note)
   log.info(
     {
       model: model.name,
@@ -123,6 +127,7 @@ async function readyModel(engine: EngineClient, log: Logger, { threads }: Config
       runtime: 'onnx',
       device: 'cpu',
       threads,
+      form: model.form,
       ms: Math.round(performance.now() - startMs),
     },
     'model loaded',

@@ -64,5 +64,11 @@ export interface Runtime {
    * what an earlier run of the same work used: it is answered where this machine can.
    */
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
-  openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession>
+  /**
+   * The form in which this machine decodes `forward` fast, and nearly as in float32: `float32` where it knows none, or cannot
+   * keep what the form needs.
+   */
+  decodingForm(forward: Graph, weights: Weights): Promise<string>
+  /** `form` is `float32` unless said, or what `decodingForm` answered. */
+  openSession(forward: Graph, weights: Weights, layout: CacheLayout, form?: string): Promise<DecodeSession>
 }

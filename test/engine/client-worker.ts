@@ -21,6 +21,8 @@ const model: ResidentModel = {
   headDim: 2,
   positionsMax: 1_000_000,
   vocabulary: 257,
+  form: 'float32',
+  notes: [],
 }
 
 async function loadPrefix(id: string): Promise<Prefix> {

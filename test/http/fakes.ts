@@ -155,7 +155,7 @@ export function makeService(changes: Partial<HttpParts> = {}): Service {
   }
   const logger = pino({ level: 'info' }, { write: (line: string) => void log.push(line) })
   const limits = defaultHttpLimits
-  const app = createHttp({ ...parts, store, model, limits, apiKeys: null, logger, version, ...changes })
+  const app = createHttp({ ...parts, store, model, limits, apiKeys: null, logger, version, form: 'float32', ...changes })
   return { app, ...parts, store, log }
 }
 

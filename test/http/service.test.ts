@@ -74,7 +74,7 @@ test('GET /readyz tells of each part, and is 503 while one is away or does not a
   const ok = { status: 'ok', detail: null }
   const good = await app.inject('/readyz')
   assert.equal(good.statusCode, 200)
-  assert.deepEqual(good.json(), { status: 'ready', parts: { engine: ok, queue: ok, store: ok } })
+  assert.deepEqual(good.json(), { status: 'ready', form: 'float32', parts: { engine: ok, queue: ok, store: ok } })
   queue.fails = new ServiceError('queue_unavailable', 'away')
   store.ping = () => new Promise(() => {})
   engine.readyError = new Error('no model')
@@ -82,6 +82,7 @@ test('GET /readyz tells of each part, and is 503 while one is away or does not a
   assert.equal(bad.statusCode, 503)
   assert.deepEqual(bad.json(), {
     status: 'not_ready',
+    form: 'float32',
     parts: {
       engine: { status: 'failed', detail: 'no model' },
       queue: { status: 'failed', detail: 'away' },

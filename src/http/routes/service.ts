@@ -9,7 +9,7 @@ import { problems } from '../schemas/shared.ts'
 import { withinMs } from '../streams.ts'
 
 /** Open to everyone: they tell nothing but the state of the service. */
-export function healthRoutes({ engine, queue, store, limits }: HttpParts): FastifyPluginAsyncTypebox {
+export function healthRoutes({ engine, queue, store, form, limits }: HttpParts): FastifyPluginAsyncTypebox {
   const ask = (asked: () => Promise<unknown>) => askPart(asked, limits.readyMsMax)
   return async (app) => {
     app.get(
@@ -47,7 +47,7 @@ export function healthRoutes({ engine, queue, store, limits }: HttpParts): Fasti
         ])
         const parts = { engine: engineState, queue: queueState, store: storeState }
         const ready = Object.values(parts).every(({ status }) => status === 'ok')
-        return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not_ready', parts })
+        return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not_ready', form, parts })
       },
     )
 

@@ -11,6 +11,7 @@ const Part = Type.Object({
 
 export const Readiness = answer('Readiness', 'The state of each part.', {
   status: Word(['ready', 'not_ready']),
+  form: Type.String({ description: 'In which the model answers: float32, or one in 8 bits.' }),
   parts: Type.Object({ engine: Part, queue: Part, store: Part }),
 })
 

@@ -15,7 +15,7 @@ export interface OnnxOptions {
    * three quarters of the time, of eight rows half, and the process that much memory. Elsewhere weights stay memory-mapped.
    */
   readonly packed?: boolean
-  /** Lets graphs be compiled in 8 bits. */
+  /** Lets graphs be compiled and decoded in 8 bits. */
   readonly fast?: FastOptions
 }
 
@@ -37,7 +37,16 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     compile: (graph, weights, form = 'float32') =>
       form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
-    openSession: async (forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession> =>
-      new OnnxDecodeSession(await compile(forward, weights, packed), forward, layout),
+    decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
+    openSession: async (
+      forward: Graph,
+      weights: Weights,
+      layout: CacheLayout,
+      form: string = 'float32',
+    ): Promise<DecodeSession> => {
+      const program =
+        form === 'float32' ? await compile(forward, weights, packed) : await forms.openDecoding(forward, weights, form)
+      return new OnnxDecodeSession(program, forward, layout)
+    },
   }
 }
