@@ -7,7 +7,10 @@ import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
+import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
+import { measureAgreement } from './agreement.ts'
 import { measureChoice } from './choose.ts'
+import { decodedRows, decodeRivals, measureDecode } from './decode.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
@@ -18,11 +21,13 @@ import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 
-const usage = `npm run bench -- [service | report | e2e | choose] [options]
+const usage = `npm run bench -- [service | report | e2e | choose | decode | agreement] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
   report                     everything, PEFT included, into docs/benchmarks.md
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
+  decode                     decode steps in float32 and in 8 bits; --against ctranslate2,llama.cpp in turn with these, which needs --python
+  agreement                  texts of 200 E2E records in 8 bits beside those in float32; needs --data
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
   --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
   --together N               of e2e: trainings side by side (default 4)
@@ -67,10 +72,12 @@ async function run(): Promise<void> {
   const [rows, rounds, threads] = [count('rows'), count('rounds'), count('threads')]
   const machine = describeMachine()
   const [what, ...rest] = positionals
-  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', undefined].includes(what))
+  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', 'decode', 'agreement', undefined].includes(what))
     throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
   const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
   if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
+  else if (what === 'decode') print({ decode: await decode(folder, rounds, threads), ...machine, threads })
+  else if (what === 'agreement') print({ agreement: await agreement(folder, threads), ...machine, threads })
   else if (what === 'choose') {
     if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
     const say = (line: string): void => void process.stdout.write(`${line}\n`)
@@ -232,6 +239,37 @@ function print(report: Record<string, unknown>): void {
   }
   const plain = Object.fromEntries(Object.entries(report).filter(([, value]) => typeof value !== 'object'))
   process.stdout.write(`on        ${line(plain)}\n`)
+}
+
+/** Weights in 8 bits are kept beside models of that shape. */
+function packedRuntime(threads: number): Runtime {
+  const note = (message: string): void => void process.stderr.write(`${message}\n`)
+  return createOnnxRuntime({ threads, packed: true, fast: { folder: path.join(benchFolder, 'quantized'), note } })
+}
+
+/** float32, and the form in 8 bits that `--precision` names or, without a name, this machine chooses. */
+async function formsOf(runtime: Runtime, model: Model): Promise<readonly string[]> {
+  const { precision } = values
+  if (precision !== 'float32' && precision !== 'fast') return ['float32', ...precision.split(',')]
+  return [...new Set(['float32', await runtime.decodingForm(model.forwardGraph(), model.weights)])]
+}
+
+async function decode(folder: string, rounds: number, threads: number): Promise<readonly Figures[]> {
+  const rivals = (values.against ?? '').split(',').filter((each) => each !== '')
+  const unknown = rivals.filter((each) => !decodeRivals.some((known) => known === each))
+  if (unknown.length > 0) throw new Error(`--against is ${unknown.join()}, known are ${decodeRivals.join()}\n${usage}`)
+  const [runtime, model] = [packedRuntime(threads), await openModel(folder)]
+  const options = { folder, rounds, threads, rivals, python: values.python, forms: await formsOf(runtime, model) }
+  const figures: Figures[] = []
+  for (const rows of decodedRows) figures.push(...(await measureDecode(runtime, model, rows, options)))
+  return figures
+}
+
+async function agreement(folder: string, threads: number): Promise<readonly Figures[]> {
+  const { data } = values
+  if (data === undefined) throw new Error(`agreement needs --data FOLDER\n${usage}`)
+  const [runtime, model, tokenizer] = [packedRuntime(threads), await openModel(folder), await openTokenizer(folder)]
+  return measureAgreement({ runtime, model, tokenizer }, data, await formsOf(runtime, model), checkpointFolder)
 }
 
 /** Beside the store of the service, and like it of no interest to others. */
