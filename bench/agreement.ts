@@ -2,7 +2,8 @@
 import type { Model } from '../src/model/model.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
-import { generateTexts, greedy } from '../src/jobs/generations.ts'
+import { greedy } from '../src/engine/request.ts'
+import { generateTexts } from '../src/jobs/generations.ts'
 import { Engine, defaultLimits } from '../src/engine/engine.ts'
 import { scoreTexts } from '../src/evaluate/evaluate.ts'
 import { drawn, readCorpus } from './e2e/corpus.ts'
@@ -27,19 +28,36 @@ export async function measureAgreement(
   const { prefix } = await train({ runtime, model, tokenizer }, corpus, plan, checkpoints)
   const records = drawn([...corpus.dev.records, ...corpus.test.records], recordsMax)
   const requests = records.map(({ input }) => {
-    return { maxNewTokens: newTokensMax, stop: [], seed: 0, decoding: greedy, logprobs: false, prefixId: 'e2e', inputs: [input] }
+    return {
+      maxNewTokens: newTokensMax,
+      stop: [],
+      seed: 0,
+      decoding: greedy,
+      logprobs: false,
+      prefixId: 'e2e',
+      inputs: [input],
+    }
   })
   const figures: Figures[] = []
   let first: readonly (string | null)[] | null = null
   for (const form of forms) {
-    const session = await runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax }, form)
+    const session = await runtime.openSession(
+      model.forwardGraph(runtime.segments),
+      model.weights,
+      { ...model.config, rowsMax },
+      form,
+    )
     const engine = new Engine({ session, tokenizer, loadPrefix: () => Promise.resolve(prefix), limits: defaultLimits })
     const generate: Engine['generate'] = (request, signal) => engine.generate(request, signal)
     const dispose = async (): Promise<void> => {
       await engine.close()
       await session.dispose()
     }
-    const texts = (await generateTexts({ generate, dispose }, requests, new AbortController().signal)) as readonly string[]
+    const texts = (await generateTexts(
+      { generate, dispose },
+      requests,
+      new AbortController().signal,
+    )) as readonly string[]
     await dispose()
     first ??= texts
     const { bleu } = scoreTexts(

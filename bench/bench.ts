@@ -6,94 +6,105 @@ import { parseArgs } from 'node:util'
 import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
-import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
+import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { measureAgreement } from './agreement.ts'
 import { measureChoice } from './choose.ts'
+import { measureCuda } from './cuda.ts'
+import { measureGaps } from './gaps.ts'
 import { decodedRows, decodeRivals, measureDecode } from './decode.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
+import { compareGeneration } from './generate-peft.ts'
+import { measureLoad } from './load/load.ts'
 import { describeMachine, median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
+import { measurePrefixes } from './prefixes.ts'
 import { compareRealBatches } from './real-batches.ts'
-import { writeReport, type Measured } from './report.ts'
+import { type FullReport, writeReport, type Measured } from './report.ts'
 import { measureTogether } from './together.ts'
+import { benchVocabulary, measureSampling } from './sampling.ts'
 import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
+import { usage } from './usage.ts'
 
-const usage = `npm run bench -- [service | report | e2e | choose | decode | agreement] [options]
-  service                    answers of the whole service while it trains, instead of the two numbers
-  report                     everything, PEFT included, into docs/benchmarks.md
-  e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
-  choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
-  decode                     decode steps in float32 and in 8 bits; --against ctranslate2,llama.cpp in turn with these, which needs --python
-  agreement                  texts of 200 E2E records in 8 bits beside those in float32; needs --data
-  --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
-  --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
-  --together N               of e2e: trainings side by side (default 4)
-  --shape gpt2|gpt2-medium   seeded weights of that shape, made once
-  --model DIR                a model folder (default: the model that comes with the project)
-  --rows N                   rows that decode side by side, each with its own prefix (default 8)
-  --rounds N                 measured rounds (default 5)
-  --threads N                threads inside one operator (default: all processors)
-  --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
-  --against peft             train step by step in turn with PEFT; needs --python PATH with torch, transformers and peft
-  --peft-dtype bfloat16      PEFT's (default float32)
-  --json                     print for programs
-`
+const benchmarks = [
+  'service',
+  'serve',
+  'prefixes',
+  'generate',
+  'decode',
+  'agreement',
+  'report',
+  'e2e',
+  'choose',
+  'gaps',
+  'sampling',
+]
 
 /** Of models and weights in 8 bits that are made once and found again. */
 const benchFolder = path.join(tmpdir(), 'preamble-bench')
 
 /** For idle threads to stop spinning. */
 const settleMs = 100
+/** Calls of one round: each takes less than a millisecond. */
+const samplingRounds = 200
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     shape: { type: 'string' },
     model: { type: 'string', default: 'model' },
-    rows: { type: 'string', default: '8' },
+    rows: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
     precision: { type: 'string', default: 'float32' },
     against: { type: 'string' },
+    runtime: { type: 'string', default: 'onnx' },
     'peft-dtype': { type: 'string', default: 'float32' },
     python: { type: 'string', default: 'python3' },
     data: { type: 'string' },
     part: { type: 'string', default: 'all' },
     together: { type: 'string', default: '4' },
+    seconds: { type: 'string', default: '120' },
+    clients: { type: 'string', default: '64' },
+    prefixes: { type: 'string' },
+    seed: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
 
+function say(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
 async function run(): Promise<void> {
-  const [rows, rounds, threads] = [count('rows'), count('rounds'), count('threads')]
+  const [rows, rounds, threads] = [count('rows', 8), count('rounds'), count('threads')]
   const machine = describeMachine()
   const [what, ...rest] = positionals
-  if (rest.length > 0 || !['service', 'report', 'e2e', 'choose', 'decode', 'agreement', undefined].includes(what))
+  if (rest.length > 0 || (what !== undefined && !benchmarks.includes(what)))
     throw new Error(`${positionals.join(' ')} is no benchmark\n${usage}`)
   const folder = values.shape === undefined ? values.model : await shapeFolder(values.shape)
-  if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
+  if (values.runtime === 'cuda') print({ ...(await onDevice(folder, rounds, threads)), ...machine, threads })
+  else if (what === 'e2e') await runE2e({ ...e2eOptions(), model: folder, threads })
+  else if (what === 'sampling') {
+    const figures = measureSampling(await openTokenizer(folder), samplingRounds * rounds)
+    for (const [name, us] of Object.entries(figures)) say(`${name.padEnd(32)} ${us.toFixed(1).padStart(8)} µs`)
+    print({ vocabulary: benchVocabulary, ...machine })
+  } else if (what === 'choose') {
+    if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
+    say(`wrote ${await measureChoice(folder, values.data, threads, say)}`)
+  } else if (what === 'gaps') print({ ...(await gaps(folder, rows, threads)), ...machine, threads })
+  else if (what === 'serve') print({ serve: await serve(folder, threads), ...machine, threads })
+  else if (what === 'prefixes') print({ prefixes: await prefixes(folder, threads, rounds), ...machine, threads })
+  else if (what === 'generate' && values.against !== 'peft') throw new Error(`generate needs --against peft\n${usage}`)
+  else if (what === 'generate') print({ generate: await againstPeft(folder, threads, rounds), ...machine, threads })
   else if (what === 'decode') print({ decode: await decode(folder, rounds, threads), ...machine, threads })
   else if (what === 'agreement') print({ agreement: await agreement(folder, threads), ...machine, threads })
-  else if (what === 'choose') {
-    if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
-    const say = (line: string): void => void process.stdout.write(`${line}\n`)
-    say(`wrote ${await measureChoice(folder, values.data, threads, say)}`)
-  } else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
+  else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
-    const models = [
-      await measure(folder, null, reported, { rows, threads, rounds }),
-      await measure(await shapeFolder('gpt2'), 'peft', reported, { rows, threads, rounds }),
-    ]
-    const written = await writeReport({
-      machine,
-      threads,
-      models,
-      service: { ...(await measureService(folder, threads)) },
-    })
+    const written = await writeReport({ machine, threads, ...(await measureAll(folder, { rows, threads, rounds })) })
     process.stdout.write(`wrote ${written}\n`)
   } else {
     const measured = await measure(folder, values.against ?? null, [values.precision], { rows, threads, rounds })
@@ -101,10 +112,37 @@ async function run(): Promise<void> {
   }
 }
 
+/** Seconds of each measurement, and tokens of the prompts that arrive: the second is the bar, the first to compare with. */
+const gapSeconds = 30
+const gapPrompts = [0, 900]
+
+async function gaps(folder: string, rows: number, threads: number): Promise<{ gaps: Figures[] }> {
+  const runtime = createOnnxRuntime({ threads, packed: true })
+  const model = await openModel(folder)
+  const measured: Figures[] = []
+  for (const promptLength of gapPrompts) {
+    measured.push(await measureGaps(runtime, model, { rows, promptLength, seconds: gapSeconds }))
+  }
+  return { gaps: measured }
+}
+
 interface Settings {
   readonly rows: number
   readonly threads: number
   readonly rounds: number
+}
+
+/** What the report has; the default model's figures are taken with `folder`. */
+async function measureAll(folder: string, settings: Settings): Promise<Omit<FullReport, 'machine' | 'threads'>> {
+  const { threads, rounds } = settings
+  const gpt2 = await shapeFolder('gpt2')
+  return {
+    models: [await measure(folder, null, reported, settings), await measure(gpt2, 'peft', reported, settings)],
+    service: { ...(await measureService(folder, threads)) },
+    prefixes: [...(await prefixes(folder, threads, rounds)), ...(await prefixes(gpt2, threads, rounds))],
+    generation: await againstPeft(gpt2, threads, rounds),
+    serve: await serve(folder, threads),
+  }
 }
 
 /** A pass over real records takes as long as many made-up steps. */
@@ -120,11 +158,7 @@ async function measure(
 ): Promise<Measured> {
   const { rows, threads } = settings
   const model = await openModel(folder)
-  const fast = {
-    folder: path.join(benchFolder, 'quantized'),
-    note: (message: string) => process.stderr.write(`${message}\n`),
-  }
-  const runtime = createOnnxRuntime({ threads, packed: true, fast })
+  const runtime = packedRuntime(threads)
   const training = []
   for (const precision of precisions) {
     training.push({ ...(await measureTraining(runtime, model, folder, against, precision, settings)) })
@@ -247,7 +281,7 @@ function packedRuntime(threads: number): Runtime {
   return createOnnxRuntime({ threads, packed: true, fast: { folder: path.join(benchFolder, 'quantized'), note } })
 }
 
-/** float32, and the form in 8 bits that `--precision` names or, without a name, this machine chooses. */
+/** float32, and the forms in 8 bits that `--precision` names or, without a name, the one that this machine chooses. */
 async function formsOf(runtime: Runtime, model: Model): Promise<readonly string[]> {
   const { precision } = values
   if (precision !== 'float32' && precision !== 'fast') return ['float32', ...precision.split(',')]
@@ -260,8 +294,9 @@ async function decode(folder: string, rounds: number, threads: number): Promise<
   if (unknown.length > 0) throw new Error(`--against is ${unknown.join()}, known are ${decodeRivals.join()}\n${usage}`)
   const [runtime, model] = [packedRuntime(threads), await openModel(folder)]
   const options = { folder, rounds, threads, rivals, python: values.python, forms: await formsOf(runtime, model) }
+  const measured = values.rows === undefined ? decodedRows : [count('rows')]
   const figures: Figures[] = []
-  for (const rows of decodedRows) figures.push(...(await measureDecode(runtime, model, rows, options)))
+  for (const rows of measured) figures.push(...(await measureDecode(runtime, model, rows, options)))
   return figures
 }
 
@@ -270,6 +305,12 @@ async function agreement(folder: string, threads: number): Promise<readonly Figu
   if (data === undefined) throw new Error(`agreement needs --data FOLDER\n${usage}`)
   const [runtime, model, tokenizer] = [packedRuntime(threads), await openModel(folder), await openTokenizer(folder)]
   return measureAgreement({ runtime, model, tokenizer }, data, await formsOf(runtime, model), checkpointFolder)
+}
+
+async function onDevice(folder: string, rounds: number, threads: number): Promise<Record<string, unknown>> {
+  const libraries = (process.env['CUDA_LIBRARIES'] ?? '').split(path.delimiter).filter((each) => each !== '')
+  const python = values.against === 'peft' ? values.python : null
+  return measureCuda(await openModel(folder), { folder, rounds, threads, python, libraries })
 }
 
 /** Beside the store of the service, and like it of no interest to others. */
@@ -282,11 +323,50 @@ function e2eOptions(): Omit<E2eOptions, 'model' | 'threads'> {
   return { data, part: part as Part, together: count('together'), checkpoints: checkpointFolder }
 }
 
-function count(name: 'rows' | 'rounds' | 'threads' | 'together'): number {
-  const value = Number(values[name])
-  if (!Number.isInteger(value) || value < 1 || value > 1024)
-    throw new Error(`--${name} is ${values[name]}, not a number from 1 to 1024\n${usage}`)
+type Counted = 'rows' | 'rounds' | 'threads' | 'together' | 'seconds' | 'clients' | 'prefixes' | 'seed'
+
+function count(name: Counted, fallback?: number, max = 1024): number {
+  const value = values[name] === undefined ? fallback : Number(values[name])
+  if (value === undefined || !Number.isInteger(value) || value < 1 || value > max)
+    throw new Error(`--${name} is ${values[name]}, not a number from 1 to ${max}\n${usage}`)
   return value
+}
+
+const storedMax = 100_000
+const secondsMax = 24 * 60 * 60
+
+/** Of the service, unless said otherwise. */
+const servedRows = 32
+
+async function prefixes(folder: string, threads: number, rounds: number): Promise<Figures[]> {
+  const model = await openModel(folder)
+  const runtime = createOnnxRuntime({ threads, packed: true })
+  const counts = { prefixes: count('prefixes', 1_000, storedMax), rows: count('rows', servedRows), rounds, seed: 1 }
+  return measurePrefixes(runtime, { model, folder, ...counts })
+}
+
+async function againstPeft(folder: string, threads: number, rounds: number): Promise<Figures> {
+  const { python, 'peft-dtype': dtype } = values
+  const model = await openModel(folder)
+  const runtime = createOnnxRuntime({ threads, packed: true })
+  return compareGeneration(runtime, { model, folder, rows: count('rows', servedRows), rounds, threads, python, dtype })
+}
+
+/** Ends with 1 when something does not hold, but only after the figures. */
+async function serve(model: string, threads: number): Promise<Figures> {
+  const { figures, broken } = await measureLoad({
+    model,
+    threads,
+    clients: count('clients'),
+    prefixes: count('prefixes', 100, storedMax),
+    prefixLength: 10,
+    seconds: count('seconds', undefined, secondsMax),
+    seed: count('seed', undefined, 2 ** 31),
+    say: (line) => void process.stderr.write(`${line}\n`),
+  })
+  for (const each of broken) process.stderr.write(`does not hold: ${each}\n`)
+  if (broken.length > 0) process.exitCode = 1
+  return { ...figures, broken: broken.length }
 }
 
 async function shapeFolder(name: string): Promise<string> {

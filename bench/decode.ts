@@ -48,12 +48,12 @@ export async function measureDecode(
   const all = new Map(sides.map(({ name }) => [name, [] as number[]]))
   const middles = new Map(sides.map(({ name }) => [name, [] as number[]]))
   for (let round = -1; round < options.rounds; round++) {
-    for (const { name, steps } of sides) {
-      const ms = await steps(stepsPerRound)
+    for (const side of sides) {
+      const ms = await side.steps(stepsPerRound)
       await setTimeout(settleMs)
       if (round < 0) continue // All warm up.
-      all.get(name)?.push(...ms)
-      middles.get(name)?.push(median(ms))
+      all.get(side.name)?.push(...ms)
+      middles.get(side.name)?.push(median(ms))
     }
   }
   for (const side of sides) await side.close()
@@ -92,7 +92,7 @@ async function ourSide(runtime: Runtime, model: Model, rows: number, form: strin
 async function rivalSide(engine: string, rows: number, { folder, threads, python }: DecodeOptions): Promise<Side> {
   const shape = ['--rows', String(rows), '--prompt-tokens', String(prefixLength + promptLength)]
   const flags = ['--engine', engine, '--model', folder, '--threads', String(threads), ...shape]
-  const rival = await openRival(python, 'bench/python/decode.py', flags)
+  const rival = await openRival(python, 'decode.py', flags)
   return {
     name: `${engine} ${String(rival.about['version'])}`,
     steps: async (count) => (await rival.run(count))['stepsMs'] as readonly number[],

@@ -34,7 +34,12 @@ export async function openDecodingBench(
   const prompts = Array.from({ length: rows }, () =>
     Array.from({ length: promptLength }, () => Math.floor(random.next() * vocabulary)),
   )
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax: rows }, form)
+  const session = await runtime.openSession(
+    model.forwardGraph(),
+    model.weights,
+    { ...model.config, rowsMax: rows },
+    form,
+  )
   let logits = new Float32Array()
   return {
     prefill: async () => {

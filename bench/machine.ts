@@ -43,3 +43,8 @@ export function median(values: readonly number[]): number {
   const half = sorted.length / 2
   return ((sorted[Math.ceil(half) - 1] as number) + (sorted[Math.floor(half)] as number)) / 2
 }
+
+/** The value that a share of the sorted values, from above 0 to 1, does not go beyond. */
+export function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.ceil(sorted.length * share) - 1] as number
+}

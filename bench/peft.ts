@@ -1,7 +1,6 @@
 // Trains in turn with PEFT, round by round, so that both meet the same weather on the machine.
-import { spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import { median, type Figures } from './machine.ts'
+import { openPeft } from './peft-process.ts'
 import type { TrainingBench } from './train.ts'
 
 export interface PeftOptions {
@@ -11,6 +10,8 @@ export interface PeftOptions {
   /** Of its weights: float32 or bfloat16. */
   readonly dtype: string
   readonly threads: number
+  /** PyTorch's name of it; the CPU unless said. */
+  readonly device?: string
   readonly rounds: number
   /** Real batches in place of the made-up one: a file for `--examples`, and how many batches are a pass. */
   readonly real?: { readonly file: string; readonly theirSteps: number; readonly ourSteps: number }
@@ -21,28 +22,19 @@ const stepsPerRound = 2
 
 export async function comparePeft(
   bench: TrainingBench,
-  { folder, python, dtype, threads, rounds, real }: PeftOptions,
+  { folder, python, dtype, threads, device = 'cpu', rounds, real }: PeftOptions,
 ): Promise<Figures> {
-  const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--serve']
-  const child = spawn(
-    python,
-    ['bench/python/peft_train.py', ...flags, ...(real === undefined ? [] : ['--examples', real.file])],
-    { stdio: ['pipe', 'pipe', 'inherit'] },
-  )
+  const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--device', device]
+  const peft = await openPeft(python, 'peft_train.py', [
+    ...flags,
+    ...(real === undefined ? [] : ['--examples', real.file]),
+  ])
   const { theirSteps, ourSteps } = real ?? { theirSteps: stepsPerRound, ourSteps: stepsPerRound }
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-  const answer = async (): Promise<Record<string, unknown>> => {
-    const { value, done } = await lines.next()
-    if (done === true) throw new Error(`${python} bench/python/peft_train.py ended without an answer`)
-    return JSON.parse(value) as Record<string, unknown>
-  }
   const theirs: number[] = []
   const ours: number[] = []
   const ratios: number[] = []
-  const ready = await answer()
   for (let round = -1; round < rounds; round++) {
-    child.stdin.write(`run ${theirSteps}\n`)
-    const { stepsMs } = (await answer()) as { stepsMs: number[] }
+    const { stepsMs } = (await peft.run(theirSteps)) as { stepsMs: number[] }
     const mine: number[] = []
     for (let i = 0; i < ourSteps; i++) mine.push(await bench.step())
     if (round < 0) continue // Both warm up.
@@ -51,7 +43,7 @@ export async function comparePeft(
     // Real batches differ in length: there the whole pass counts.
     ratios.push(real === undefined ? median(stepsMs) / median(mine) : sum(stepsMs) / sum(mine))
   }
-  child.stdin.end('quit\n')
+  peft.quit()
   return {
     stepMsMedian: median(ours),
     stepMsMin: Math.min(...ours),
@@ -63,12 +55,8 @@ export async function comparePeft(
     timesFasterMin: Math.min(...ratios),
     timesFasterMax: Math.max(...ratios),
     peakMemoryMiB: process.resourceUsage().maxRSS / 1024,
-    ...versionsOf(ready),
+    ...peft.versions,
   }
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
-
-function versionsOf(ready: Readonly<Record<string, unknown>>): Figures {
-  return Object.fromEntries(['torch', 'transformers', 'peft'].map((name) => [name, String(ready[name])]))
-}

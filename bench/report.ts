@@ -17,6 +17,11 @@ export interface FullReport {
   readonly threads: number
   readonly models: readonly Measured[]
   readonly service: Figures
+  /** Of the default model; each pool is a row. */
+  readonly prefixes: readonly Figures[]
+  readonly serve: Figures
+  /** Beside PEFT, with the shape of GPT-2. */
+  readonly generation: Figures
 }
 
 const file = 'docs/benchmarks.md'
@@ -34,7 +39,8 @@ function table(columns: Readonly<Record<string, string>>, rows: readonly Figures
   ].join('\n')
 }
 
-export async function writeReport({ machine, threads, models, service }: FullReport): Promise<string> {
+export async function writeReport(report: FullReport): Promise<string> {
+  const { machine, threads, models, service } = report
   const training = models.flatMap(({ model, training }) => training.map((each) => ({ model, ...each })))
   const real = models.flatMap(({ model, real }) => real.map((each) => ({ model, ...each })))
   const together = models.map(({ model, together }) => ({ model, ...together }))
@@ -83,7 +89,37 @@ ${table({ model: 'model', rows: 'rows', stepMsMedian: 'step, ms', tokensPerSecon
 The default model, a training with all cores in the child process, ${show(service['steps'])} steps meanwhile. Milliseconds.
 
 ${table({ healthMsP50: '/healthz p50', healthMsP99: '/healthz p99', healthMsMax: '/healthz max', generateMsP50: '/generate 32 tokens p50', generateMsMax: '/generate max' }, [service])}
-`
+${serving(report)}`
   await writeFile(file, text)
   return file
+}
+
+/** Sections on many prefixes, on PEFT and on load. */
+function serving({ prefixes, generation, serve }: Pick<FullReport, 'prefixes' | 'generation' | 'serve'>): string {
+  return `
+## A thousand prefixes beside one
+
+Requests of 32 tokens and 32 new ones through the engine, its rows always taken, each with a prefix of 10 drawn from the stored ones, in turn with the same
+requests that all name one. The pool holds all prefixes or so many; loads are those from the folder, as a share of the requests. Tokens per second.
+
+${table({ model: 'model', prefixes: 'prefixes', pool: 'pool holds', rows: 'rows', oneTokensPerSecond: 'one prefix', manyTokensPerSecond: 'drawn', ratioMedian: 'ratio', ratioMin: 'worst round', ratioMax: 'best round', loadsShare: 'loads', loadMsP50: 'load p50, ms', loadMsP99: 'load p99, ms' }, prefixes)}
+
+## Generation beside PEFT
+
+64 new tokens for prompts of 32, each row with its own prefix of 10, through the engine. PEFT plays one prefix at a time, so it has one row after the other, its
+adapter switched in between; and beside it a batch of PEFT's whose rows all have the same prefix. Greedy, in turn, tokens per second.
+
+${table({ model: 'model', rows: 'rows', tokensPerSecond: 'ours', peftTokensPerSecond: 'PEFT', timesFasterMedian: 'times faster', timesFasterMin: 'worst round', timesFasterMax: 'best round', peftSamePrefixTokensPerSecond: 'PEFT, same prefix', timesSamePrefixMedian: 'times that' }, [generation])}
+
+## The service under load
+
+${show(serve['clients'])} clients at once over HTTP, on the same machine, for ${show(serve['seconds'])} s: ${show(serve['prefixes'])} prefixes, inputs and outputs of mixed lengths, half of the requests streamed, some
+sampled, one in twenty left by its client. Milliseconds as the clients see them: to the first token, between two, to the end.
+
+${table({ model: 'model', requestsPerSecond: 'requests/s', tokensPerSecond: 'tokens/s', failed: 'failed', overloaded: 'overloaded', firstMsP50: 'first p50', firstMsP99: 'p99', betweenMsP50: 'between p50', betweenMsP99: 'p99', wholeMsP50: 'whole p50', wholeMsP99: 'p99' }, [serve])}
+
+Memory of the process after its garbage is gone, before and after the load, MiB.
+
+${table({ rssBeforeMiB: 'resident, before', rssAfterMiB: 'after', heapBeforeMiB: 'heap and buffers, before', heapAfterMiB: 'after', filesBefore: 'open files, before', filesAfter: 'after' }, [serve])}
+`
 }

@@ -10,9 +10,9 @@ export interface Rival {
   quit(): void
 }
 
-/** Starts `script` with `--serve` and waits until it is warm. */
+/** Starts `script`, a file of bench/python, and waits until it is warm. */
 export async function openRival(python: string, script: string, flags: readonly string[]): Promise<Rival> {
-  const child = spawn(python, [script, ...flags, '--serve'], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(python, [`bench/python/${script}`, ...flags, '--serve'], { stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const answer = async (): Promise<Record<string, unknown>> => {
     const { value, done } = await lines.next()

@@ -5,6 +5,7 @@ import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { readConfig } from '../src/config/config.ts'
 import { createLogger, startService } from '../src/main/main.ts'
+import { quantile } from './machine.ts'
 
 const probes = 400
 /** Between two health checks. */
@@ -51,7 +52,10 @@ export async function measureService(model: string, threads: number): Promise<Se
     const generateMs = await generating
     const after = await untilStep(address, jobId, before)
     const at = (values: number[], share: number): number =>
-      values.toSorted((a, b) => a - b)[Math.ceil(values.length * share) - 1] as number
+      quantile(
+        values.toSorted((a, b) => a - b),
+        share,
+      )
     return {
       healthMsP50: at(healthMs, 0.5),
       healthMsP99: at(healthMs, 0.99),

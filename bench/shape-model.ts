@@ -1,7 +1,7 @@
 // Models of real shapes with seeded weights: speed does not depend on what a model knows.
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, open, rename, writeFile } from 'node:fs/promises'
+import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { readGpt2Config } from '../src/model/config.ts'
 import { gpt2Weights } from '../src/model/gpt2.ts'
@@ -11,19 +11,22 @@ export const shapes = {
   'gpt2-medium': { n_layer: 24, n_head: 16, n_embd: 1024 },
 } as const
 
+const vocabulary = 50257
+
 export type ShapeName = keyof typeof shapes
 
 /** Makes the folder where it is not there yet, and answers its path. The same weights every time. */
 export async function shapeModel(name: ShapeName, cacheFolder: string): Promise<string> {
   const folder = path.join(cacheFolder, name)
-  if (existsSync(path.join(folder, 'model.safetensors'))) return folder
   await mkdir(folder, { recursive: true })
+  await writeTokenizer(path.join(folder, 'tokenizer.json'))
+  if (existsSync(path.join(folder, 'model.safetensors'))) return folder
   const config = {
     model_type: 'gpt2',
     architectures: ['GPT2LMHeadModel'],
     activation_function: 'gelu_new',
     n_positions: 1024,
-    vocab_size: 50257,
+    vocab_size: vocabulary,
     layer_norm_epsilon: 1e-5,
     bos_token_id: 50256,
     eos_token_id: 50256,
@@ -35,6 +38,18 @@ export async function shapeModel(name: ShapeName, cacheFolder: string): Promise<
   await writeFile(path.join(folder, 'config.json'), JSON.stringify(config, null, 2))
   await writeWeights(path.join(folder, 'model.safetensors'), gpt2Weights(readGpt2Config(config, 'config.json')))
   return folder
+}
+
+/** The default model's, with made-up words behind its own: no text encodes to them, and each token decodes to something. */
+async function writeTokenizer(file: string): Promise<void> {
+  if (existsSync(file)) return
+  const tokenizer = JSON.parse(await readFile('model/tokenizer.json', 'utf8')) as {
+    model: { vocab: Record<string, number> }
+  }
+  const { vocab } = tokenizer.model
+  for (let id = Object.keys(vocab).length; id < vocabulary; id++) vocab[`Ġw${id}`] = id
+  await writeFile(`${file}.partial`, JSON.stringify(tokenizer))
+  await rename(`${file}.partial`, file)
 }
 
 /** Streams tensor by tensor: a whole checkpoint would not fit into one buffer comfortably. */

@@ -1,7 +1,7 @@
 // What a trained prefix is worth: its loss on test pairs, and the scores of the texts that it makes of records.
 import { scoreTexts } from '../../src/evaluate/evaluate.ts'
-import type { GenerateRequest } from '../../src/engine/request.ts'
-import { generateTexts, greedy } from '../../src/jobs/generations.ts'
+import { type GenerateRequest, greedy } from '../../src/engine/request.ts'
+import { generateTexts } from '../../src/jobs/generations.ts'
 import { samplingParts } from '../../src/jobs/sampling-engine.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import type { ReferencedInput } from '../../src/prefix/references.ts'

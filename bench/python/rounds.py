@@ -21,6 +21,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--prefix-length", type=int, default=10)
     options.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"])
     options.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
+    options.add_argument("--device", default="cpu", help="PyTorch's name of it: cpu, cuda")
     options.add_argument("--seed", type=int, default=1)
     add_turns(options)
     return options
@@ -34,9 +35,21 @@ def open_model(options: argparse.Namespace) -> PeftModel:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype), attn_implementation=options.attention)
+    # Whatever a program makes from here on lies beside the model.
+    torch.set_default_device(options.device)
+    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype), attn_implementation=options.attention).to(options.device)
     config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=options.prefix_length)
-    return get_peft_model(base, config).eval()
+    return get_peft_model(base, config).to(options.device).eval()
+
+
+def add_prefixes(model: PeftModel, count: int) -> list[str]:
+    """Names of `count` untrained prefixes, the model's own first. They live beside each other; `set_adapter` chooses the one that plays."""
+    [first] = model.peft_config
+    names = [first] + [f"prefix{i}" for i in range(1, count)]
+    for name in names[1:]:
+        model.add_adapter(name, model.peft_config[first])
+    model.eval()
+    return names
 
 
 def about(options: argparse.Namespace) -> dict:

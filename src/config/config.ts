@@ -27,6 +27,8 @@ export interface Config {
   readonly runtime: (typeof runtimes)[number]
   /** In which requests are answered: `fast` has weights in 8 bits, where this machine decodes faster so. */
   readonly precision: (typeof precisions)[number]
+  /** Folders that are looked through for NVIDIA's libraries before the system's own. */
+  readonly cudaLibraries: readonly string[]
   readonly role: (typeof roles)[number]
   readonly host: string
   /** 0: given by the system. */
@@ -55,7 +57,7 @@ interface ConfigProblem {
 }
 
 const threadsDefaultMax = 16
-const plannedRuntimes = ['cuda', 'webgpu']
+const plannedRuntimes = ['webgpu']
 /** From the compiled file, dist/src/config/config.js, to the top of the package. */
 const packagedModel = fileURLToPath(new URL('../../../model', import.meta.url))
 
@@ -73,6 +75,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     storeUrl: readStoreUrl(reader) ?? path.join(data, 'store'),
     runtime: readRuntime(reader),
     precision: reader.choice('PRECISION', precisions, 'float32'),
+    cudaLibraries: (reader.text('CUDA_LIBRARIES') ?? '').split(path.delimiter).filter((folder) => folder !== ''),
     role,
     host,
     port: reader.number('PORT'),

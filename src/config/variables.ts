@@ -1,4 +1,5 @@
 // Every environment variable that the service reads: its default, and what it may be.
+import path from 'node:path'
 
 export interface Variable {
   readonly name: string
@@ -12,9 +13,9 @@ export interface NumberVariable extends Variable {
   readonly max: number
 }
 
-export const runtimes = ['auto', 'onnx'] as const
-export const roles = ['all', 'serve', 'work'] as const
+export const runtimes = ['auto', 'onnx', 'cuda'] as const
 export const precisions = ['float32', 'fast'] as const
+export const roles = ['all', 'serve', 'work'] as const
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export const apiKeyCharactersMin = 16
 
@@ -25,6 +26,7 @@ export const variables = {
   STORE_URL: text('STORE_URL', 'DATA/store', 'a folder, file:folder or s3://bucket/path'),
   RUNTIME: text('RUNTIME', 'auto', runtimes.join(', ')),
   PRECISION: text('PRECISION', 'float32', precisions.join(', ')),
+  CUDA_LIBRARIES: text('CUDA_LIBRARIES', 'none', `folders, joined by ${path.delimiter}`),
   ROLE: text('ROLE', 'all', roles.join(', ')),
   HOST: text('HOST', '127.0.0.1', 'an address or a host name'),
   PORT: number('PORT', 8080, 0, 65_535),

@@ -6,16 +6,22 @@ import { abortable, cancelledError } from './cancellation.ts'
 import type { EngineLimits } from './engine.ts'
 import { EventStream } from './event-stream.ts'
 import { type FromWorker, fromWire, type ResidentModel, type ToWorker } from './messages.ts'
+import type { RuntimeOptions } from '../runtime/open.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
+import type { Account } from './stopwatch.ts'
 
 /** What the worker opens for itself. */
 export interface EngineWorkerData {
   readonly modelFolder: string
   readonly storeUrl: string
+  readonly runtime: RuntimeOptions['choice']
+  /** `fast`: the form in which this machine decodes fast, and nearly as in float32. */
+  readonly precision: 'float32' | 'fast'
+  /** Compiled kernels of a device and weights in 8 bits are kept below it. */
+  readonly data: string
+  readonly cudaLibraries: readonly string[]
   /** Threads inside one operator. */
   readonly threads: number
-  /** null: decode in float32. Otherwise where weights in 8 bits are kept, and decode in the form that is the fastest here. */
-  readonly quantizedFolder: string | null
   /** Sequences side by side. */
   readonly rowsMax: number
   readonly limits: EngineLimits
@@ -30,6 +36,10 @@ export interface EngineClientOptions {
   readonly closeWaitMs: number
   /** Told of each crash, for the log. */
   readonly onCrash?: (error: Error) => void
+  /** Told what the worker warns of while it starts. */
+  readonly onWarning?: (message: string) => void
+  /** Told what it found out about the machine while it started. */
+  readonly onNote?: (message: string) => void
 }
 
 export const defaultClientOptions: EngineClientOptions = {
@@ -39,6 +49,10 @@ export const defaultClientOptions: EngineClientOptions = {
 }
 
 const minuteMs = 60_000
+/** Accounts that may be waited for, for each request that may be open: those of clients that left come a step later. */
+const accountsPerRequest = 2
+/** Who may ask for figures at once: more come only while the worker cannot answer. */
+const figuresMax = 16
 
 /** Starts the engine's worker thread; `ready()` tells whether it came up. */
 export function startEngine(data: EngineWorkerData, options: Partial<EngineClientOptions> = {}): EngineClient {
@@ -59,6 +73,9 @@ export class EngineClient {
   readonly #data: unknown
   readonly #options: EngineClientOptions
   readonly #open = new Map<number, EventStream<GenerateEvent>>()
+  /** Who waits for the account of which request: those that were left too, until the worker has seen it. */
+  readonly #accounts = new Map<number, (account: Account | null) => void>()
+  readonly #figures = new Map<number, (text: string) => void>()
   /** When workers died, in ms; only those of the last minute are kept. */
   #crashesMs: number[] = []
   #nextId = 1
@@ -79,8 +96,40 @@ export class EngineClient {
     return this.#living().ready
   }
 
-  /** As `Engine.generate`. */
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+  /** The engine's figures for Prometheus; empty while there is no engine. */
+  async figures(): Promise<string> {
+    if (this.#life === null || this.#closed || this.#figures.size >= figuresMax) return ''
+    const id = this.#nextId++
+    const text = new Promise<string>((resolve) => this.#figures.set(id, resolve))
+    send(this.#life.worker, { type: 'figures', id })
+    return text
+  }
+
+  /**
+   * As `Engine.generate`. `onEnd` is called once: before the `done` event is read and before an error of the engine is
+   * thrown, but after the end where it comes by leaving; with null where the engine never had the request, or died.
+   */
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onEnd: (account: Account | null) => void = () => {},
+  ): AsyncGenerator<GenerateEvent, void> {
+    let sent = false
+    try {
+      yield* this.#generate(request, signal, (id) => {
+        sent = true
+        this.#awaitAccount(id, onEnd)
+      })
+    } finally {
+      if (!sent) onEnd(null)
+    }
+  }
+
+  async *#generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onSend: (id: number) => void,
+  ): AsyncGenerator<GenerateEvent, void> {
     if (signal.aborted) throw cancelledError()
     const { requestsMax } = this.#options
     if (this.#open.size >= requestsMax) {
@@ -101,6 +150,7 @@ export class EngineClient {
       const life = this.#living()
       await abortable(life.ready, signal)
       worker = life.worker
+      if (life === this.#life) onSend(id)
       // If it died meanwhile, the stream has failed and the message goes nowhere.
       send(worker, { type: 'generate', id, request })
       yield* events.read()
@@ -150,9 +200,14 @@ export class EngineClient {
     const ready = new Promise<ResidentModel>((resolve, reject) => {
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') resolve(message.model)
+        else if (message.type === 'warning') this.#options.onWarning?.(message.message)
+        else if (message.type === 'note') this.#options.onNote?.(message.message)
         else if (message.type === 'unable') {
           this.#unable = fromWire(message.error)
           reject(this.#unable)
+        } else if (message.type === 'figures') {
+          this.#figures.get(message.id)?.(message.text)
+          this.#figures.delete(message.id)
         } else this.#take(message)
       })
       void exited.then(() => reject(engineDied(crash)))
@@ -161,7 +216,22 @@ export class EngineClient {
     return { worker, ready, exited }
   }
 
+  #awaitAccount(id: number, onEnd: (account: Account | null) => void): void {
+    this.#accounts.set(id, onEnd)
+    if (this.#accounts.size <= this.#options.requestsMax * accountsPerRequest) return
+    const [oldest = id] = this.#accounts.keys()
+    this.#settleAccount(oldest, null)
+  }
+
+  #settleAccount(id: number, account: Account | null): void {
+    const onEnd = this.#accounts.get(id)
+    this.#accounts.delete(id)
+    onEnd?.(account)
+  }
+
   #take(message: Extract<FromWorker, { type: 'event' | 'failed' }>): void {
+    const isLast = message.type === 'failed' || message.event.type === 'done'
+    if (isLast) this.#settleAccount(message.id, message.account)
     const events = this.#open.get(message.id)
     if (events === undefined) return // It was cancelled while the message was on its way.
     if (message.type === 'event') {
@@ -174,6 +244,9 @@ export class EngineClient {
 
   #buryWorker(crash: Error): void {
     this.#life = null
+    for (const id of this.#accounts.keys()) this.#settleAccount(id, null)
+    for (const resolve of this.#figures.values()) resolve('')
+    this.#figures.clear()
     if (this.#closed) return
     if (this.#unable !== null) {
       this.#failAll(this.#unable)

@@ -7,21 +7,28 @@ import { defaultTemplate } from '../prefix/template.ts'
 import type { DecodeSession } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
+import { Acceptance } from './acceptance.ts'
+import { BeamGroup } from './beam-group.ts'
+import { checkRequest } from './check-request.ts'
+import { withinDeadline } from './deadline.ts'
 import { Continuation, Generation } from './generation.ts'
-import { logProbability } from './logits.ts'
+import { Pace } from './pace.ts'
 import { pastOf } from './past.ts'
+import { type Observer, StepWatch } from './observer.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
-import { checkRequest, encodePrompts } from './prompt.ts'
+import { encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
-import type { Batch } from './sequence.ts'
+import { type Batch, sequencesOf } from './sequence.ts'
+import type { EngineState } from './step-figures.ts'
+import { type Account, Stopwatch } from './stopwatch.ts'
 
 export interface EngineLimits {
   /** Sequences in line for a row; a request that does not fit whole is refused. */
   readonly waitingMax: number
-  /** Tokens of one prefill step, padding included. */
+  /** Prompt tokens of one step, padding included; fewer while other rows decode. */
   readonly prefillTokensMax: number
   /** Keys and values of resident prefixes. */
   readonly prefixBytesMax: number
@@ -35,17 +42,17 @@ export interface EngineParts {
   readonly tokenizer: Tokenizer
   readonly loadPrefix: PrefixLoader
   readonly limits: EngineLimits
+  /** Told of each step. */
+  readonly observer?: Observer
 }
-
-/** What a client is told to wait when the line is full. */
-const retryAfterSeconds = 1
 
 export class Engine {
   readonly #parts: EngineParts
   readonly #scheduler: Scheduler<Continuation>
   readonly #runner: Runner
-  readonly #sampler: Sampler
+  readonly #acceptance: Acceptance
   readonly #pool: PrefixPool
+  readonly #pace = new Pace()
   /** Arrivals and departures wait here for the turn to begin; none happens in the middle of one. */
   readonly #inbox: (() => void)[] = []
   readonly #live = new Set<Generation>()
@@ -59,7 +66,9 @@ export class Engine {
     this.#parts = parts
     this.#scheduler = new Scheduler({ ...limits, rowsMax: session.layout.rowsMax })
     this.#runner = new Runner(session)
-    this.#sampler = new Sampler(session.vocabulary)
+    this.#acceptance = new Acceptance(this.#scheduler, new Sampler(session.vocabulary), () =>
+      this.#pace.observeEnd(performance.now(), this.#scheduler.waiting > 0),
+    )
     this.#pool = new PrefixPool(loadPrefix, limits.prefixBytesMax)
   }
 
@@ -68,11 +77,54 @@ export class Engine {
     return { waiting: this.#scheduler.waiting + this.#reserved, running: this.#scheduler.running }
   }
 
-  /** Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows. */
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent, void> {
+  /** For figures: how full it is. */
+  get state(): EngineState {
+    const { lengths, layout } = this.#parts.session
+    const { load } = this
+    return {
+      ...load,
+      // Rows that were left keep their lengths until the next step: at rest there is none.
+      cachePositions: load.running === 0 ? 0 : lengths.reduce((sum, length) => sum + length, 0),
+      cachePositionsMax: layout.rowsMax * layout.positionsMax,
+      prefixes: this.#pool.size,
+      prefixBytes: this.#pool.bytes,
+      evictions: this.#pool.evictions,
+      reusedTokens: this.#scheduler.reusedTokens,
+    }
+  }
+
+  /**
+   * Whatever is wrong with the request is thrown by the first `next()`, before any event. Leaving early frees its rows.
+   * `onEnd` is called once, however it ends.
+   */
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onEnd: (account: Account) => void = () => {},
+  ): AsyncGenerator<GenerateEvent, void> {
+    const stopwatch = new Stopwatch()
+    try {
+      const { deadlineMs } = request
+      const make = (inner: AbortSignal): AsyncGenerator<GenerateEvent, void> =>
+        this.#generate(request, inner, stopwatch)
+      yield* deadlineMs === undefined ? make(signal) : withinDeadline(deadlineMs, signal, make)
+    } finally {
+      onEnd(stopwatch.ended())
+    }
+  }
+
+  async *#generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    stopwatch: Stopwatch,
+  ): AsyncGenerator<GenerateEvent, void> {
     checkRequest(request)
     if (signal.aborted) throw cancelledError()
-    const places = request.inputs.length * request.decoding.n
+    const { strategy, bestOf, beams } = request.decoding
+    const { rowsMax } = this.#parts.session.layout
+    if (strategy === 'beam' && beams > rowsMax) throw tooManyBeams(beams, rowsMax)
+    // Beams of an input stand in line as one.
+    const places = request.inputs.length * (strategy === 'beam' ? 1 : bestOf)
     this.#reserve(places)
     let lease: Lease | null = null
     let generation: Generation | null = null
@@ -82,14 +134,20 @@ export class Engine {
     }
     try {
       try {
-        if (request.prefixId !== null) lease = await this.#lease(request.prefixId, signal)
+        if (request.prefixId !== null) {
+          stopwatch.leasing(this.#pool.has(request.prefixId))
+          lease = await this.#lease(request.prefixId, signal)
+          stopwatch.leased()
+        }
         generation = await this.#makeGeneration(request, lease)
+        generation.stopwatch = stopwatch
         if (signal.aborted) throw cancelledError()
         if (this.#closed) throw stoppingError()
       } finally {
         this.#reserved -= places
       }
       signal.addEventListener('abort', abort, { once: true })
+      stopwatch.queued(generation.parts.usage.inputTokens)
       this.#enter(generation)
       yield* generation.events.read()
     } finally {
@@ -112,7 +170,7 @@ export class Engine {
     if (places > waitingMax) {
       throw new ServiceError(
         'invalid_request',
-        `the request makes ${places} texts (inputs × n), and at most ${waitingMax} can wait`,
+        `the request makes ${places} texts (inputs × bestOf, which is n unless given), and at most ${waitingMax} can wait`,
         { texts: places, waitingMax },
       )
     }
@@ -121,7 +179,7 @@ export class Engine {
       throw new ServiceError(
         'overloaded',
         `the waiting line has ${taken} of ${waitingMax} places taken, the request needs ${places}`,
-        { retryAfterSeconds },
+        { retryAfterSeconds: this.#pace.retryAfterSeconds(taken + places - waitingMax) },
       )
     }
     this.#reserved += places
@@ -148,17 +206,24 @@ export class Engine {
     const template = request.template ?? lease?.prefix.header.template ?? defaultTemplate
     const room = { template, prefixLength, positionsMax: session.layout.positionsMax }
     const prompts = await encodePrompts(request, room, tokenizer)
-    const { maxNewTokens, stop, decoding, logprobs } = request
+    const { maxNewTokens, minNewTokens = 0, stop, decoding, logprobs, topLogprobs = null } = request
     const usage = {
       prefixTokens: prefixLength * prompts.length,
       inputTokens: prompts.reduce((sum, prompt) => sum + prompt.length, 0),
     }
-    const generation = new Generation({ tokenizer, maxNewTokens, stop, decoding, logprobs, usage })
+    const { prefixId, client = '' } = request
+    const shared = { tokenizer, prefixId, past, client, usage }
+    const asked = { maxNewTokens, minNewTokens, stop, decoding, logprobs, topLogprobs }
+    const generation = new Generation({ ...shared, ...asked })
+    if (decoding.strategy === 'beam') {
+      generation.groups = prompts.map((prompt, input) => new BeamGroup(generation, input, prompt))
+      return generation
+    }
     const seed = request.seed ?? randomInt(2 ** 48 - 1)
-    generation.continuations = prompts.flatMap((prompt, input) =>
-      Array.from({ length: decoding.n }, (_, sample) => {
+    generation.texts = prompts.flatMap((prompt, input) =>
+      Array.from({ length: decoding.bestOf }, (_, sample) => {
         const own = forkSeed(seed, input, sample)
-        return new Continuation(generation, input * decoding.n + sample, prompt, past, own)
+        return new Continuation(generation, input * decoding.bestOf + sample, prompt, own)
       }),
     )
     return generation
@@ -167,12 +232,14 @@ export class Engine {
   #enter(generation: Generation): void {
     this.#live.add(generation)
     // The places are held until the turn begins, as the line may be looked at before.
-    this.#reserved += generation.continuations.length
+    const { texts, groups } = generation
+    const places = texts.length + groups.length
+    this.#reserved += places
     this.#inbox.push(() => {
-      this.#reserved -= generation.continuations.length
+      this.#reserved -= places
       if (generation.events.ended) return
-      if (!this.#scheduler.add(generation.continuations))
-        throw new Error('places in line were promised and are not there')
+      const entered = this.#scheduler.add(texts) && groups.every(({ rows }) => this.#scheduler.addGroup(rows))
+      if (!entered) throw new Error('places in line were promised and are not there')
     })
     this.#wake()
   }
@@ -197,13 +264,16 @@ export class Engine {
     for (;;) {
       await nextTurn()
       for (const arrive of this.#inbox.splice(0)) arrive()
-      const batch = this.#closed ? null : this.#scheduler.next()
+      const { prefillTokensMax } = this.#parts.limits
+      const pieceTokens = this.#pace.pieceTokens(this.#scheduler.decoding, prefillTokensMax)
+      const batch = this.#closed ? null : this.#scheduler.next(pieceTokens)
       if (batch === null) return
       await this.#step(batch)
     }
   }
 
   async #step(batch: Batch<Continuation>): Promise<void> {
+    const watch = new StepWatch([batch.decode, batch.prefill].filter((part) => part !== null))
     try {
       this.#runner.arrange(batch)
     } catch (error) {
@@ -211,38 +281,29 @@ export class Engine {
       for (const generation of this.#live) {
         if (generation.continuations.some(({ row }) => row >= 0)) this.#fail(generation, batch, error)
       }
+      this.#scheduler.distrust()
       return
     }
+    const startMs = performance.now()
     let logits: Float32Array[]
     try {
       logits = await this.#runner.run(batch)
     } catch (error) {
-      for (const { generation } of batch.sequences) this.#fail(generation, batch, error)
+      for (const { generation } of sequencesOf(batch)) this.#fail(generation, batch, error)
+      this.#scheduler.distrust()
       return
     }
+    const { decode, prefill } = batch
+    const promptTokens = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
+    this.#pace.observe(performance.now() - startMs, decode?.sequences.length ?? 0, promptTokens)
     this.#scheduler.advance(batch)
-    batch.sequences.forEach((continuation, i) => {
-      if (continuation.state !== 'decoding') return
-      try {
-        this.#accept(continuation, logits[i] as Float32Array)
-      } catch (error) {
-        this.#fail(continuation.generation, batch, error)
-      }
-    })
+    const failures = this.#acceptance.accept(sequencesOf(batch), logits)
+    for (const [generation, error] of failures) this.#fail(generation, batch, error)
+    watch.end(this.#parts.observer ?? null)
   }
 
-  #accept(continuation: Continuation, logits: Float32Array): void {
-    const { generation } = continuation
-    if (generation.events.ended) return // It leaves when the next turn begins.
-    const token = this.#sampler.sample(continuation, logits)
-    const logprob = generation.parts.logprobs ? logProbability(logits, token) : null
-    if (!continuation.accept(token, logprob)) return
-    this.#scheduler.finish(continuation)
-    generation.settle()
-  }
-
-  #fail(generation: Generation, batch: Batch, cause: unknown): void {
-    const message = `the model failed in a ${batch.phase} step: ${cause instanceof Error ? cause.message : String(cause)}`
+  #fail(generation: Generation, batch: Batch<Continuation>, cause: unknown): void {
+    const message = `the model failed in a step of ${sequencesOf(batch).length} rows: ${cause instanceof Error ? cause.message : String(cause)}`
     generation.events.fail(new ServiceError('engine_failed', message, {}, { cause }))
     this.#free(generation)
   }
@@ -250,6 +311,11 @@ export class Engine {
   #free(generation: Generation): void {
     for (const continuation of generation.continuations) this.#scheduler.finish(continuation)
   }
+}
+
+function tooManyBeams(beams: number, rowsMax: number): ServiceError {
+  const message = `decoding.beams is ${beams}, and the engine has ${rowsMax} rows for all requests together`
+  return new ServiceError('invalid_request', message, { beams, rowsMax })
 }
 
 function stoppingError(): ServiceError {

@@ -25,6 +25,7 @@ export class PrefixPool {
   readonly #residents = new Map<string, Resident>()
   readonly #loading = new Map<string, { leases: number; readonly resident: Promise<Resident> }>()
   #bytes = 0
+  #evictions = 0
 
   constructor(load: PrefixLoader, bytesMax: number) {
     this.#load = load
@@ -33,6 +34,19 @@ export class PrefixPool {
 
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** Prefixes that were let go to make room for others. */
+  get evictions(): number {
+    return this.#evictions
+  }
+
+  has(prefixId: string): boolean {
+    return this.#residents.has(prefixId)
+  }
+
+  get size(): number {
+    return this.#residents.size
   }
 
   get ids(): readonly string[] {
@@ -89,6 +103,7 @@ export class PrefixPool {
       if (this.#bytes + bytes <= this.#bytesMax) return
       this.#residents.delete(id)
       this.#bytes -= resident.bytes
+      this.#evictions += 1
     }
   }
 }

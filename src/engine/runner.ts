@@ -1,7 +1,7 @@
 // Carries out on a decode session what the scheduler has decided.
 import assert from 'node:assert/strict'
 import type { DecodeSession } from '../runtime/runtime.ts'
-import type { Batch } from './sequence.ts'
+import { type Batch, sequencesOf } from './sequence.ts'
 
 export class Runner {
   readonly #session: DecodeSession
@@ -12,16 +12,18 @@ export class Runner {
 
   /** Puts the rows of the cache in order. If this throws, no row can be trusted any more. */
   arrange(batch: Batch): void {
-    for (const { from, to } of batch.moves) this.#session.move(from, to)
-    this.#session.trim(batch.rows)
+    for (const { from, to, since, until } of batch.copies) this.#session.copy(from, to, since, until)
+    this.#session.release(batch.forgotten)
     for (const { row, past } of batch.seeds) this.#session.seed(row, past)
   }
 
-  /** The logits after the last token of each sequence, [vocabulary] each; they are overwritten by the next call. */
+  /** The logits after the last token of each of `sequencesOf(batch)`, [vocabulary] each; overwritten by the next call. */
   async run(batch: Batch): Promise<Float32Array[]> {
     const { vocabulary } = this.#session
-    const logits = await this.#session.extend(batch.start, batch.tokens)
-    assert.equal(logits.length, batch.sequences.length * vocabulary)
-    return batch.sequences.map((_, i) => logits.subarray(i * vocabulary, (i + 1) * vocabulary))
+    const parts = [batch.decode, batch.prefill].filter((part) => part !== null)
+    const logits = await this.#session.step(parts)
+    const sequences = sequencesOf(batch)
+    assert.equal(logits.length, sequences.length * vocabulary)
+    return sequences.map((_, i) => logits.subarray(i * vocabulary, (i + 1) * vocabulary))
   }
 }

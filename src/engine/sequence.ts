@@ -1,4 +1,4 @@
-// One continuation in flight as the scheduler sees it, and the batches that carry many of them through the model.
+// One continuation in flight as the scheduler sees it, and the steps that carry many of them through the model.
 import type { Past } from '../runtime/runtime.ts'
 
 /**
@@ -12,6 +12,10 @@ export interface Sequence {
   readonly prompt: readonly number[]
   /** What its row starts from: the keys and values of a prefix, or nothing. */
   readonly past: Past | null
+  /** Names `past`: rows with the same name and the same first tokens hold the same. Empty for none. */
+  readonly prefixKey: string
+  /** Whom its tokens are charged to. */
+  readonly client: string
   /** Tokens made so far; whoever samples appends one after each step that ends in the state `decoding`. */
   readonly output: readonly number[]
   state: SequenceState
@@ -21,24 +25,40 @@ export interface Sequence {
   prefilled: number
 }
 
-/** Copies a row of the KV cache over another. */
-export interface Move {
+/** Makes row `to` the first `until` positions of row `from`; the first `since` of them are the same in both already. */
+export interface Copy {
   readonly from: number
   readonly to: number
+  readonly since: number
+  readonly until: number
 }
 
-/** One call of the model: neighbouring rows, and the tokens that each of them gets. */
-export interface Batch<S extends Sequence = Sequence> {
-  readonly phase: 'prefill' | 'decode'
-  /** Rows in use, those of this batch included: 0..rows-1 after the moves. */
-  readonly rows: number
-  /** To be made first, in this order. */
-  readonly moves: readonly Move[]
-  /** Sequences that are new in their rows, to be seeded next. */
-  readonly seeds: readonly S[]
+/** Neighbouring rows, and the tokens that each of them gets. */
+export interface BatchPart<S extends Sequence = Sequence> {
   /** In the rows `start`, `start + 1`, … */
   readonly start: number
   readonly sequences: readonly S[]
   /** At least one token for each sequence. */
   readonly tokens: readonly (readonly number[])[]
+}
+
+/** One call of the model: the rows that decode, a piece of prompts, or both. */
+export interface Batch<S extends Sequence = Sequence> {
+  /** Rows in use, those of this batch included: 0..rows-1 after the copies. */
+  readonly rows: number
+  /** Rows beyond `rows` whose contents will not be asked for again. */
+  readonly forgotten: readonly number[]
+  /** To be made first, in this order. */
+  readonly copies: readonly Copy[]
+  /** Sequences that are new in their rows and find nothing to go on from there, to be seeded next. */
+  readonly seeds: readonly S[]
+  /** Those that get one token for each row. */
+  readonly decode: BatchPart<S> | null
+  /** Those whose prompts are read. */
+  readonly prefill: BatchPart<S> | null
+}
+
+/** All sequences of a batch, in the order of their logits. */
+export function sequencesOf<S extends Sequence>({ decode, prefill }: Batch<S>): readonly S[] {
+  return [...(decode?.sequences ?? []), ...(prefill?.sequences ?? [])]
 }

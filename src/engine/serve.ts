@@ -2,29 +2,44 @@
 import type { MessagePort } from 'node:worker_threads'
 import type { Engine } from './engine.ts'
 import { type FromWorker, type ToWorker, toWire } from './messages.ts'
-import type { GenerateRequest } from './request.ts'
+import type { GenerateEvent, GenerateRequest } from './request.ts'
+import type { Account } from './stopwatch.ts'
 
-/** Answers requests until a `close` message comes; resolves once the engine has stopped. */
-export function serveEngine(port: MessagePort, engine: Pick<Engine, 'generate' | 'close'>): Promise<void> {
+/** Answers requests until a `close` message comes; resolves once the engine has stopped. `figures` are for Prometheus. */
+export function serveEngine(
+  port: MessagePort,
+  engine: Pick<Engine, 'generate' | 'close'>,
+  figures: () => Promise<string> = () => Promise.resolve(''),
+): Promise<void> {
   const running = new Map<number, AbortController>()
   const post = (message: FromWorker): void => port.postMessage(message)
 
   const answer = async (id: number, request: GenerateRequest): Promise<void> => {
     const abort = new AbortController()
     running.set(id, abort)
+    let account: Account | null = null
+    let done: GenerateEvent | null = null
     try {
-      for await (const event of engine.generate(request, abort.signal)) post({ type: 'event', id, event })
+      for await (const event of engine.generate(request, abort.signal, (made) => (account = made))) {
+        if (event.type === 'done') done = event
+        else post({ type: 'event', id, event, account: null })
+      }
+      // The last event waits for the account, which is closed behind it.
+      if (done !== null) post({ type: 'event', id, event: done, account })
     } catch (error) {
-      post({ type: 'failed', id, error: toWire(error) })
+      post({ type: 'failed', id, error: toWire(error), account })
     } finally {
       running.delete(id)
     }
   }
 
+  const tellFigures = async (id: number): Promise<void> => post({ type: 'figures', id, text: await figures() })
+
   return new Promise((resolve, reject) => {
     port.on('message', (message: ToWorker) => {
       if (message.type === 'generate') void answer(message.id, message.request)
       else if (message.type === 'cancel') running.get(message.id)?.abort()
+      else if (message.type === 'figures') void tellFigures(message.id)
       else engine.close().then(resolve, reject)
     })
   })

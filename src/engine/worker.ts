@@ -1,10 +1,11 @@
 // The engine's worker thread: opens the model once, and generates with it until it is told to stop.
+import path from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ServiceError } from '../errors/errors.ts'
 import { openModel } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
-import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
+import { openRuntime } from '../runtime/open.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer } from '../tokenizer/tokenizer.ts'
 import type { EngineWorkerData } from './client.ts'
@@ -12,13 +13,14 @@ import { Engine } from './engine.ts'
 import { type FromWorker, type ResidentModel, toWire } from './messages.ts'
 import type { PrefixLoader } from './request.ts'
 import { serveEngine } from './serve.ts'
+import { StepFigures } from './step-figures.ts'
 
 if (parentPort === null) throw new Error('this file is the entry of a worker thread')
 const port = parentPort
 
 try {
-  const { engine, model, dispose } = await open(workerData as EngineWorkerData)
-  const served = serveEngine(port, engine)
+  const { engine, figures, model, dispose } = await open(workerData as EngineWorkerData)
+  const served = serveEngine(port, engine, () => figures.text())
   post({ type: 'ready', model })
   await served
   await dispose()
@@ -27,9 +29,14 @@ try {
 }
 port.close()
 
-async function open(
-  data: EngineWorkerData,
-): Promise<{ engine: Engine; model: ResidentModel; dispose: () => Promise<void> }> {
+interface Opened {
+  readonly engine: Engine
+  readonly figures: StepFigures
+  readonly model: ResidentModel
+  readonly dispose: () => Promise<void>
+}
+
+async function open(data: EngineWorkerData): Promise<Opened> {
   const model = await openModel(data.modelFolder)
   const tokenizer = await openTokenizer(data.modelFolder)
   const { layers, heads, headDim, positionsMax, vocabulary } = model.config
@@ -40,25 +47,44 @@ async function open(
     )
   }
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
-  const notes: string[] = []
-  const note = (message: string): void => void notes.push(message)
-  const { threads, quantizedFolder } = data
-  const fast = quantizedFolder === null ? {} : { fast: { folder: quantizedFolder, note, warn: note } }
-  const runtime = createOnnxRuntime({ threads, packed: true, ...fast })
-  const forward = model.forwardGraph()
-  const form = await runtime.decodingForm(forward, model.weights)
+  const warn = (message: string): void => post({ type: 'warning', message })
+  const note = (message: string): void => post({ type: 'note', message })
+  const { runtime, info } = await openRuntime({
+    choice: data.runtime,
+    onnx: { threads: data.threads, packed: true, fast: { folder: path.join(data.data, 'quantized'), note, warn } },
+    data: data.data,
+    cudaLibraries: data.cudaLibraries,
+    warn,
+    // The thread ends once its requests have been told; the next one opens what still works.
+    onLost: (error) =>
+      setImmediate(() => {
+        throw error
+      }),
+  })
   const layout = { layers, heads, headDim, rowsMax: data.rowsMax, positionsMax }
+  const forward = model.forwardGraph(runtime.segments)
+  const form = data.precision === 'fast' ? await runtime.decodingForm(forward, model.weights) : 'float32'
   const session = await runtime.openSession(forward, model.weights, layout, form)
   const { name, sha256 } = model
-  const resident = { name, sha256, tokenizerSha256: tokenizer.sha256, layers, heads, headDim, positionsMax, vocabulary }
-  const opened = { ...resident, form, notes }
+  const resident = {
+    name,
+    sha256,
+    tokenizerSha256: tokenizer.sha256,
+    layers,
+    heads,
+    headDim,
+    positionsMax,
+    vocabulary,
+    runtime: { ...info, precision: form },
+  }
   const loadPrefix: PrefixLoader = async (prefixId) => {
     const prefix = await registry.load(prefixId)
     checkPrefixFits(prefix.header, resident)
     return prefix
   }
-  const engine = new Engine({ session, tokenizer, loadPrefix, limits: data.limits })
-  return { engine, model: opened, dispose: () => session.dispose() }
+  const figures: StepFigures = new StepFigures(() => engine.state)
+  const engine = new Engine({ session, tokenizer, loadPrefix, limits: data.limits, observer: figures })
+  return { engine, figures, model: resident, dispose: () => session.dispose() }
 }
 
 function post(message: FromWorker): void {

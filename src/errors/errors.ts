@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'job_not_found'
   | 'job_finished'
   | 'cancelled'
+  | 'deadline_exceeded'
   | 'training_diverged'
   | 'model_invalid'
   | 'config_invalid'

@@ -6,9 +6,11 @@ import { createKeyCheck } from './auth.ts'
 import { registerBodyParsers } from './bodies.ts'
 import { closeGently } from './closing.ts'
 import { registerDocumentation } from './documentation.ts'
-import { Metrics, observeRequests } from './metrics.ts'
+import { Generations } from './generations.ts'
+import { Metrics } from './metrics.ts'
 import type { HttpParts } from './parts.ts'
 import { sendProblem, sendRouteNotFound } from './problem.ts'
+import { Observations, observeRequests } from './request-log.ts'
 import { datasetRoutes } from './routes/datasets.ts'
 import { evaluationRoutes } from './routes/evaluations.ts'
 import { generateRoutes } from './routes/generate.ts'
@@ -17,6 +19,8 @@ import { jobRoutes } from './routes/jobs.ts'
 import { prefixRoutes } from './routes/prefixes.ts'
 import { healthRoutes, serviceRoutes } from './routes/service.ts'
 import { trainRoutes } from './routes/train.ts'
+import { sendOpenaiError } from './openai/errors.ts'
+import { openaiPath, openaiRoutes } from './openai/routes.ts'
 import { problems, registerSchemas } from './schemas/shared.ts'
 import { Streams } from './streams.ts'
 
@@ -27,7 +31,9 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   const app = createApp(parts)
   const streams = new Streams(parts.limits)
   const metrics = new Metrics(streams)
-  observeRequests(app, metrics)
+  const observations = new Observations(parts.tracing)
+  observeRequests(app, metrics, observations)
+  const generations = new Generations({ engine: parts.engine, metrics, observations, model: parts.model.name })
   closeGently(app, streams)
   app.addHook('onSend', (_request, reply, payload, done) => {
     void reply.header('x-content-type-options', 'nosniff')
@@ -43,13 +49,14 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   void app.register(async (guarded) => {
     guard(guarded, parts.apiKeys)
     await guarded.register(serviceRoutes(parts, metrics))
-    await guarded.register(generateRoutes(parts, streams, metrics))
-    await guarded.register(trainRoutes(parts))
-    await guarded.register(prefixRoutes(parts))
-    await guarded.register(evaluationRoutes(parts))
+    await guarded.register(generateRoutes(parts, generations, streams, metrics))
+    await guarded.register(trainRoutes(parts, observations))
+    await guarded.register(prefixRoutes(parts, metrics))
+    await guarded.register(evaluationRoutes(parts, observations))
     await guarded.register(importRoutes(parts))
     await guarded.register(datasetRoutes(parts))
     await guarded.register(jobRoutes(parts, streams))
+    await guarded.register(openaiRoutes(parts, { generations, streams, metrics, observations }), { prefix: openaiPath })
   })
   return app
 }
@@ -63,7 +70,10 @@ function createApp({ limits, logger }: HttpParts): FastifyInstance {
     requestTimeout: limits.receiveMsMax,
     genReqId: () => randomUUID(),
     requestIdHeader: false,
-    frameworkErrors: (error, request, reply) => void sendProblem(error, request, reply),
+    frameworkErrors: (error, request, reply) => {
+      const send = request.url.startsWith(`${openaiPath}/`) ? sendOpenaiError : sendProblem
+      void send(error, request, reply)
+    },
     ajv: {
       customOptions: {
         // All that is wrong is told at once, nothing is bent into shape, nothing unknown is dropped in silence.

@@ -1,6 +1,6 @@
 // Figures for Prometheus: requests by route and status, how long they took, what was generated.
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { type Ended, PrefixFigures } from './prefix-figures.ts'
 
 /** Seconds. From an answer out of memory to a long generation. */
 const durationBuckets = [0.005, 0.02, 0.1, 0.5, 2, 10, 60]
@@ -10,6 +10,7 @@ export class Metrics {
   readonly #requests: Counter<'method' | 'route' | 'status'>
   readonly #seconds: Histogram<'method' | 'route'>
   readonly #tokens: Counter
+  readonly #prefixes: PrefixFigures
 
   /** `streams` counts the event streams that are open now. */
   constructor(streams: { readonly count: number }) {
@@ -28,7 +29,12 @@ export class Metrics {
       buckets: durationBuckets,
       registers,
     })
-    this.#tokens = new Counter({ name: 'preamble_generated_tokens_total', help: 'Tokens generated.', registers })
+    this.#tokens = new Counter({
+      name: 'preamble_generated_tokens_total',
+      help: 'Tokens of answers that were given whole.',
+      registers,
+    })
+    this.#prefixes = new PrefixFigures(this.#registry)
     const gauge: Gauge = new Gauge({
       name: 'preamble_streams_active',
       help: 'Server-sent event streams that are open.',
@@ -45,6 +51,15 @@ export class Metrics {
     this.#tokens.inc(tokens)
   }
 
+  countGeneration(ended: Ended): void {
+    this.#prefixes.ended(ended)
+  }
+
+  /** Of a prefix that was deleted: its series go. */
+  forgetPrefix(prefixId: string): void {
+    this.#prefixes.forget(prefixId)
+  }
+
   countRequest(method: string, route: string, status: number | 'aborted', ms: number): void {
     this.#requests.inc({ method, route, status })
     this.#seconds.observe({ method, route }, ms / 1_000)
@@ -53,26 +68,4 @@ export class Metrics {
   text(): Promise<string> {
     return this.#registry.metrics()
   }
-}
-
-/** One line in the log and one count for every request, whichever way it ends. */
-export function observeRequests(app: FastifyInstance, metrics: Metrics): void {
-  app.addHook('onRequest', (request: FastifyRequest, reply: FastifyReply, done) => {
-    void reply.header('x-request-id', request.id)
-    const startMs = performance.now()
-    let told = false
-    const tell = (status: number | 'aborted'): void => {
-      if (told) return
-      told = true
-      const { method } = request
-      // The route's pattern, not the path: few values, and nothing that a user wrote.
-      const route = request.routeOptions.url ?? 'none'
-      const ms = Math.round((performance.now() - startMs) * 10) / 10
-      metrics.countRequest(method, route, status, ms)
-      request.log.info({ method, route, status, ms }, 'request')
-    }
-    reply.raw.once('finish', () => tell(reply.raw.statusCode))
-    reply.raw.once('close', () => tell('aborted'))
-    done()
-  })
 }

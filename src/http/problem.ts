@@ -28,6 +28,7 @@ export const kinds: { readonly [Code in ProblemCode]: Kind } = {
   job_not_found: { status: 404, title: 'There is no such job' },
   job_finished: { status: 409, title: 'The job has ended already' },
   cancelled: { status: 503, title: 'The work was cancelled' },
+  deadline_exceeded: { status: 504, title: 'The request was not done by its deadline' },
   training_diverged: { status: 422, title: 'The training ran away' },
   model_invalid: { status: 500, title: 'The model folder cannot be used' },
   config_invalid: { status: 500, title: 'The configuration cannot be used' },
@@ -60,6 +61,12 @@ export interface Problem {
 }
 
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = prepareProblem(error, request, reply)
+  return reply.code(problem.status).type('application/problem+json').send(problem)
+}
+
+/** Writes the log and sets the headers that go with the problem, in whatever shape it is then sent. */
+export function prepareProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): Problem {
   const problem = toProblem(error, request)
   if (problem.code === 'internal') request.log.error({ err: error }, 'unexpected error')
   else if (problem.status >= 500 && !reply.raw.destroyed) {
@@ -72,7 +79,7 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
   // The rest of the body is not read.
   if (problem.status === 413) void reply.header('connection', 'close')
   if (problem.code === 'unauthorized') void reply.header('www-authenticate', 'Bearer realm="preamble"')
-  return reply.code(problem.status).type('application/problem+json').send(problem)
+  return problem
 }
 
 /** The document alone, for streams that have begun and have no status to set any more. */

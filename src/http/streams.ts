@@ -13,6 +13,8 @@ export interface ServerEvent {
 export interface StreamLimits {
   readonly streamsMax: number
   readonly keepAliveMs: number
+  /** A client that takes nothing for so long has left; longer than `keepAliveMs`, which gives it something to take. */
+  readonly stalledMsMax: number
 }
 
 /** When the stream breaks, clients try again after this time. */
@@ -48,11 +50,12 @@ export class Streams {
 
   /** The events are pulled only as fast as the client reads. They must end soon once the signal of `enter` aborts. */
   send(reply: FastifyReply, events: AsyncIterable<ServerEvent>): FastifyReply {
-    const text = Readable.from(encodeEvents(events, this.#limits.keepAliveMs), { objectMode: false })
-    return reply
-      .type('text/event-stream; charset=utf-8')
-      .headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no', connection: 'close' })
-      .send(text)
+    return sendTexts(reply, encodeEvents(events, this.#limits.keepAliveMs), this.#limits.stalledMsMax)
+  }
+
+  /** The same for events that are text already, each ended by an empty line. */
+  sendTexts(reply: FastifyReply, texts: AsyncIterable<string>): FastifyReply {
+    return sendTexts(reply, keepAlive(texts, this.#limits.keepAliveMs), this.#limits.stalledMsMax)
   }
 
   closeAll(): void {
@@ -61,10 +64,18 @@ export class Streams {
 }
 
 /** The text of each event, and a comment whenever there was none for `keepAliveMs`. */
-export async function* encodeEvents(events: AsyncIterable<ServerEvent>, keepAliveMs: number): AsyncGenerator<string> {
-  const iterator = events[Symbol.asyncIterator]()
+export function encodeEvents(events: AsyncIterable<ServerEvent>, keepAliveMs: number): AsyncGenerator<string> {
+  return keepAlive(toTexts(events), keepAliveMs)
+}
+
+async function* toTexts(events: AsyncIterable<ServerEvent>): AsyncGenerator<string> {
+  yield `retry: ${retryMs}\n\n`
+  for await (const event of events) yield encodeEvent(event)
+}
+
+async function* keepAlive(texts: AsyncIterable<string>, keepAliveMs: number): AsyncGenerator<string> {
+  const iterator = texts[Symbol.asyncIterator]()
   try {
-    yield `retry: ${retryMs}\n\n`
     for (let next = iterator.next(); ; ) {
       const result = await withinMs(next, keepAliveMs)
       if (result === null) {
@@ -72,12 +83,21 @@ export async function* encodeEvents(events: AsyncIterable<ServerEvent>, keepAliv
         continue
       }
       if (result.done === true) return
-      yield encodeEvent(result.value)
+      yield result.value
       next = iterator.next()
     }
   } finally {
     await iterator.return?.()
   }
+}
+
+function sendTexts(reply: FastifyReply, texts: AsyncIterable<string>, stalledMsMax: number): FastifyReply {
+  // Nothing else would end it: what nobody reads stays here, and counts as an open stream.
+  reply.raw.setTimeout(stalledMsMax, () => reply.raw.destroy())
+  return reply
+    .type('text/event-stream; charset=utf-8')
+    .headers({ 'cache-control': 'no-store', 'x-accel-buffering': 'no', connection: 'close' })
+    .send(Readable.from(texts, { objectMode: false }))
 }
 
 function encodeEvent({ id, event, data }: ServerEvent): string {

@@ -1,5 +1,5 @@
 // What an evaluation asks of each system: the prefix, the bare model, and the bare model with examples in its prompt.
-import type { GenerateRequest } from '../engine/request.ts'
+import { type GenerateRequest, greedy } from '../engine/request.ts'
 import { ServiceError } from '../errors/errors.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import type { ReferencedInput } from '../prefix/references.ts'
@@ -82,5 +82,7 @@ function requestFor(
   index: number,
 ): GenerateRequest {
   const own = forkSeed(seed, index)
-  return { prefixId, inputs: [input], template, maxNewTokens, stop: [], seed: own, decoding, logprobs: false }
+  // A job that was put in line by an older version knows fewer options.
+  const whole = { ...greedy, ...decoding }
+  return { prefixId, inputs: [input], template, maxNewTokens, stop: [], seed: own, decoding: whole, logprobs: false }
 }

@@ -1,6 +1,6 @@
 // Many texts through the engine, the way requests are served, with bounds on memory and on what is under way at once.
 import { setMaxListeners } from 'node:events'
-import type { Decoding, GenerateEvent, GenerateRequest, PrefixLoader } from '../engine/request.ts'
+import type { GenerateEvent, GenerateRequest, PrefixLoader } from '../engine/request.ts'
 
 /** Texts decoded side by side where there is memory for them. */
 const rowsMax = 16
@@ -25,8 +25,6 @@ export interface SamplingParts {
   /** Of the model. */
   readonly positionsMax: number
 }
-
-export const greedy: Decoding = { strategy: 'greedy', temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, n: 1 }
 
 /** Rows for sequences of so many positions, within the memory that a job may take for them. */
 export function rowsFor(positions: number): number {

@@ -80,7 +80,7 @@ export class HistoryWriter {
 
   async #writeProgress(progress: JobProgress): Promise<void> {
     this.#doneWritten = countOf(progress).done
-    await this.#write({ type: 'progress', data: { ...progress } })
+    await this.#write({ type: 'progress', data: { ...progress, at: new Date().toISOString() } })
   }
 
   async #write(row: HistoryRow): Promise<void> {

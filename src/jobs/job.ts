@@ -15,6 +15,8 @@ export interface TrainJobData {
   readonly options: TrainingOptions
   /** A ready prefix that the new one goes on from. */
   readonly from?: { readonly prefixId: string; readonly artifactSha256: string } | null
+  /** The span that asked for it, where spans are made: as in the header of that name. */
+  readonly traceparent?: string
 }
 
 /** How records name the prefix that a training started from. */
@@ -38,6 +40,7 @@ export interface EvaluateJobData {
   readonly seed: number
   /** Whether the bare model is measured too, without and with examples in its prompt. */
   readonly baselines: boolean
+  readonly traceparent?: string
 }
 
 export type JobData = TrainJobData | EvaluateJobData
@@ -121,6 +124,8 @@ export interface JobQueue {
   cancel(jobId: string): Promise<void>
   /** Events after the one numbered `after` (0: all), then live ones, until the job ends or `signal` aborts. */
   events(jobId: string, after: number, signal: AbortSignal): AsyncIterable<JobEvent>
+  /** The events so far, without waiting for more. Throws `job_not_found`. */
+  eventsSoFar(jobId: string): Promise<readonly JobEvent[]>
   /** Throws `queue_unavailable` when the queue cannot be reached. */
   ping(): Promise<void>
   close(): Promise<void>

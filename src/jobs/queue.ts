@@ -110,6 +110,25 @@ export class BrokerJobQueue implements JobQueue {
     }
   }
 
+  async eventsSoFar(jobId: string): Promise<readonly JobEvent[]> {
+    // The state before the rows, as above.
+    const job = await this.get(jobId)
+    if (job === null) throw new ServiceError('job_not_found', `there is no job ${jobId}`)
+    const events: JobEvent[] = []
+    for (let count = 1; events.length < count; ) {
+      const from = events.length
+      const page = await answered(this.#broker.queue.getJobLogs(jobId, from, from + rowsReadMax - 1))
+      for (const row of page.logs) {
+        events.push({ id: events.length + 1, ...(JSON.parse(row) as Omit<JobEvent, 'id'>) })
+      }
+      // A history that went away meanwhile has no more rows to come.
+      count = page.logs.length === 0 ? events.length : page.count
+    }
+    const last = lastRow(job)
+    if (last !== null) events.push({ id: events.length + 1, ...last })
+    return events
+  }
+
   async ping(): Promise<void> {
     await answered(this.#broker.queue.getJobCountByTypes('active'))
   }

@@ -1,12 +1,12 @@
 // What a new prefix makes of held-out inputs: a few texts to be read, and figures over more of them.
-import type { GenerateRequest } from '../engine/request.ts'
+import { type GenerateRequest, greedy } from '../engine/request.ts'
 import { scoreTexts } from '../evaluate/evaluate.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import type { PrefixSample } from '../prefix/record.ts'
 import { groupByInput, type ReferencedInput } from '../prefix/references.ts'
 import { promptOf } from '../prefix/template.ts'
 import type { Example } from '../train/options.ts'
-import { generateTexts, greedy, type SamplingParts } from './generations.ts'
+import { generateTexts, type SamplingParts } from './generations.ts'
 
 export const samplesMax = 6
 /** Held-out inputs scored at the end of a training: enough for a first figure, not enough to wait for. */

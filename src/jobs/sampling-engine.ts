@@ -10,7 +10,7 @@ export function samplingParts(runtime: Runtime, model: Model, tokenizer: Tokeniz
   const { layers, heads, headDim, positionsMax } = model.config
   const openEngine = async (loadPrefix: PrefixLoader, positions: number): Promise<SamplingEngine> => {
     const layout = { layers, heads, headDim, rowsMax: rowsFor(positions), positionsMax: positions }
-    const session = await runtime.openSession(model.forwardGraph(), model.weights, layout)
+    const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout)
     const engine = new Engine({ session, tokenizer, loadPrefix, limits: defaultLimits })
     const dispose = async (): Promise<void> => {
       await engine.close()

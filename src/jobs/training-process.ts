@@ -7,9 +7,10 @@ import { checkPrefixFits } from '../prefix/artifact.ts'
 import { Datasets } from '../prefix/datasets.ts'
 import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
-import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
+import { openRuntime } from '../runtime/open.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer } from '../tokenizer/tokenizer.ts'
+import { noTracing, openTracing, type Tracing } from '../tracing/tracing.ts'
 import { measureLoss } from '../train/evaluator.ts'
 import { SharedSteps } from '../train/shared-steps.ts'
 import { openTraining } from '../train/trainer.ts'
@@ -19,6 +20,7 @@ import { describeEnvironment } from './environment.ts'
 import { evaluateJob, type EvaluationJob, type EvaluationParts, type EvaluationResult } from './evaluation.ts'
 import { evaluateHeldOut } from './samples.ts'
 import { samplingParts } from './sampling-engine.ts'
+import { traceJob } from './traced-parts.ts'
 import { trainJob, type TrainingJob, type TrainingParts, type TrainingResult } from './training.ts'
 
 /** Answers go first where trainings share a machine with them. */
@@ -33,13 +35,20 @@ try {
 type Parts = TrainingParts & EvaluationParts
 
 let opened: Promise<Parts> | null = null
+let tracing: Promise<Tracing> | null = null
 
 /** The processor: a child process finds it as the default export of this file. */
 export default async function run(job: ChildJob, signal: AbortSignal): Promise<TrainingResult | EvaluationResult> {
   opened ??= openParts(process.env)
+  // The service itself has checked what is configured, and was not started with anything else.
+  tracing ??= openTracing(process.env, (problem) => tell('warn', { problem, message: 'tracing' })).catch(
+    () => noTracing,
+  )
   try {
-    if (job.data.type === 'evaluate') return await evaluateJob(job as EvaluationJob, signal, await opened)
-    return await trainJob(job as TrainingJob, signal, await opened)
+    return await traceJob(job, await opened, await tracing, async (parts) => {
+      if (job.data.type === 'evaluate') return evaluateJob(job as EvaluationJob, signal, parts)
+      return trainJob(job as TrainingJob, signal, parts)
+    })
   } finally {
     // What could not be opened is opened anew for the next job.
     await opened.catch(() => (opened = null))
@@ -51,14 +60,24 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
   const store = await openStore(config.storeUrl)
   const model = await openModel(config.model)
   const tokenizer = await openTokenizer(config.model)
-  const log = (level: 'info' | 'warn', entry: object): unknown =>
-    process.stderr.write(`${JSON.stringify({ level, ...entry })}\n`)
   const fast = {
     folder: path.join(config.data, 'quantized'),
-    note: (message: string) => log('info', { message }),
-    warn: (message: string) => log('warn', { message }),
+    note: (message: string) => tell('info', { message }),
+    warn: (message: string) => tell('warn', { message }),
   }
-  const runtime = createOnnxRuntime({ threads: config.threads, fast })
+  const { runtime, info } = await openRuntime({
+    choice: config.runtime,
+    onnx: { threads: config.threads, fast },
+    data: config.data,
+    cudaLibraries: config.cudaLibraries,
+    warn: fast.warn,
+    // The process ends, its jobs are taken up by the next one.
+    onLost: (error) =>
+      setImmediate(() => {
+        throw error
+      }),
+  })
+  tell('info', { message: `trainings run on ${info.name}: ${info.device}` })
   const steps = new SharedSteps(runtime, model)
   const registry = new PrefixRegistry(store)
   const sampling = samplingParts(runtime, model, tokenizer)
@@ -70,7 +89,10 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     datasets: new Datasets(store),
     checkpoints: createCheckpoints(store),
     evaluations: new Evaluations(store),
-    environment: { ...describeEnvironment(config.threads) },
+    environment: {
+      ...describeEnvironment(config.threads),
+      ...(info.name === 'cuda' && { device: info.device }),
+    },
     openTraining: (...asked) => openTraining({ runtime, model, tokenizer, steps }, ...asked),
     evaluate: (prefix, heldOut, signal) => evaluateHeldOut(prefix, heldOut, signal, sampling),
     loadPrefix: async (id) => {
@@ -79,6 +101,10 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
       return prefix
     },
     measureLoss: (prefix, examples) => measureLoss({ runtime, model, tokenizer }, prefix, examples),
-    warn: (message, error) => log('warn', { message, error: String(error) }),
+    warn: (message, error) => tell('warn', { message, error: String(error) }),
   }
+}
+
+function tell(level: 'info' | 'warn', entry: object): void {
+  process.stderr.write(`${JSON.stringify({ level, ...entry })}\n`)
 }

@@ -1,5 +1,4 @@
 // The composition root: opens every part of the service, hands each its neighbours, and closes them in order.
-import path from 'node:path'
 import { pino, type Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { version } from '../config/version.ts'
@@ -14,8 +13,10 @@ import { startWorker } from '../jobs/worker.ts'
 import { Datasets } from '../prefix/datasets.ts'
 import { Evaluations } from '../prefix/evaluations.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
+import { TrainingFiles } from '../prefix/training-files.ts'
 import { openStore } from '../store/open.ts'
 import type { ObjectStore } from '../store/store.ts'
+import { openTracing, type Tracing } from '../tracing/tracing.ts'
 import { failLostTrainings, recordEnd } from './ends.ts'
 
 export interface Service {
@@ -36,14 +37,18 @@ export async function startService(config: Config, log: Logger): Promise<Service
     for (const each of closers.splice(0).reverse()) await each()
   }
   try {
+    // A worker's jobs trace in their own processes; what is configured is checked here.
+    const tracing = await openTracing(process.env, (problem) => log.warn({ problem }, 'tracing'))
+    closers.push(() => tracing.close())
     const store = await openStore(config.storeUrl)
     const registry = new PrefixRegistry(store)
     const broker = await openBroker(config.queueUrl, {
       onError: (error) => log.warn({ error: error.message }, 'queue connection'),
     })
     closers.push(() => broker.close())
-    const address = config.role === 'work' ? null : await serve(config, log, { store, registry, broker }, closers)
-    if (config.role !== 'serve') work(config, log, { store, registry, broker }, closers)
+    const address =
+      config.role === 'work' ? null : await serve(config, log, { store, registry, broker, tracing }, closers)
+    if (config.role !== 'serve') work(config, log, { store, registry, broker, tracing }, closers)
     return { address, close }
   } catch (error) {
     await close()
@@ -55,6 +60,7 @@ interface Opened {
   readonly store: ObjectStore
   readonly registry: PrefixRegistry
   readonly broker: Broker
+  readonly tracing: Tracing
 }
 
 type Closers = (() => Promise<unknown>)[]
@@ -63,39 +69,48 @@ type Closers = (() => Promise<unknown>)[]
 async function serve(
   config: Config,
   log: Logger,
-  { store, registry, broker }: Opened,
+  { store, registry, broker, tracing }: Opened,
   closers: Closers,
 ): Promise<string> {
   const engine = startEngine(
     {
       modelFolder: config.model,
       storeUrl: config.storeUrl,
+      runtime: config.runtime,
+      precision: config.precision,
+      data: config.data,
+      cudaLibraries: config.cudaLibraries,
       threads: config.threads,
-      quantizedFolder: config.precision === 'fast' ? path.join(config.data, 'quantized') : null,
       rowsMax: config.rowsMax,
       limits: { ...defaultLimits, waitingMax: config.waitingMax },
     },
-    { onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew') },
+    {
+      onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew'),
+      onWarning: (message) => log.warn(message),
+      onNote: (message) => log.info(message),
+    },
   )
   closers.push(() => engine.close())
-  const model = await readyModel(engine, log, config)
+  const model = await readyModel(engine, log)
   const onEnd = recordEnd(registry, createCheckpoints(store))
   const onCancelled = (jobId: string, prefixId: string): Promise<void> => onEnd(jobId, prefixId, 'cancelled', null)
   const queue = openJobQueue(broker, { onCancelled })
   closers.push(() => queue.close())
   await failLostTrainings(registry, queue, log)
+  const datasets = new Datasets(store)
   const app = createHttp({
     engine,
     queue,
     registry,
     store,
-    datasets: new Datasets(store),
+    datasets,
+    files: new TrainingFiles(store, datasets),
     evaluations: new Evaluations(store),
     model,
-    form: model.form,
     limits: { ...defaultHttpLimits, bodyBytesMax: config.bodyBytesMax },
     apiKeys: config.apiKeys,
     logger: log,
+    tracing,
     version,
   })
   closers.push(() => app.close())
@@ -116,18 +131,16 @@ async function listen(app: ReturnType<typeof createHttp>, { host, port }: Config
   }
 }
 
-async function readyModel(engine: EngineClient, log: Logger, { threads }: Config): ReturnType<EngineClient['ready']> {
+async function readyModel(engine: EngineClient, log: Logger): ReturnType<EngineClient['ready']> {
   const startMs = performance.now()
   const model = await engine.ready()
-  for (const note of model.notes) log.info(note)
   log.info(
     {
       model: model.name,
       sha256: model.sha256,
-      runtime: 'onnx',
-      device: 'cpu',
-      threads,
-      form: model.form,
+      runtime: model.runtime.name,
+      device: model.runtime.device,
+      precision: model.runtime.precision,
       ms: Math.round(performance.now() - startMs),
     },
     'model loaded',

@@ -10,7 +10,7 @@ import { Datasets } from '../prefix/datasets.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import type { PrefixRecord } from '../prefix/record.ts'
 import { PrefixRegistry } from '../prefix/registry.ts'
-import { createOnnxRuntime } from '../runtime/onnx/onnx.ts'
+import { openRuntime } from '../runtime/open.ts'
 import { openStore } from '../store/open.ts'
 import { openTokenizer } from '../tokenizer/tokenizer.ts'
 import type { TrainingOptions, TrainingProgress, TrainingRun } from '../train/options.ts'
@@ -37,11 +37,24 @@ export interface Reproduction {
 export async function openReproduction(config: Config): Promise<ReproductionParts> {
   const store = await openStore(config.storeUrl)
   const openTrainer = async (threads: number): Promise<TrainerParts> => ({
-    runtime: createOnnxRuntime({ threads }),
+    runtime: await openTrainingRuntime(config, threads),
     model: await openModel(config.model),
     tokenizer: await openTokenizer(config.model),
   })
   return { registry: new PrefixRegistry(store), datasets: new Datasets(store), threads: config.threads, openTrainer }
+}
+
+async function openTrainingRuntime(config: Config, threads: number): Promise<TrainerParts['runtime']> {
+  const { runtime } = await openRuntime({
+    choice: config.runtime,
+    onnx: { threads },
+    data: config.data,
+    cudaLibraries: config.cudaLibraries,
+    warn: (message) => process.stderr.write(`${message}\n`),
+    // The step that was told of it throws the same.
+    onLost: () => undefined,
+  })
+  return runtime
 }
 
 /**

@@ -1,11 +1,11 @@
 // Finds a checkpoint's tensors in its safetensors file or shards, without reading their bytes into memory.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { readFile, realpath } from 'node:fs/promises'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { ServiceError } from '../errors/errors.ts'
-import type { Weight, WeightDType, Weights } from '../tensor/weights.ts'
+import { commonFolder, type Weight, type WeightDType, type Weights } from '../tensor/weights.ts'
 import { readHeader, type TensorEntry } from '../tensor/safetensors.ts'
 
 const singleFile = 'model.safetensors'
@@ -40,7 +40,23 @@ export async function openWeights(
     throw invalid(`${folder}: tensor ${missing[0]}${more} is in none of ${files.join(', ')}`)
   }
   const sha256 = await hashFiles(folder, files)
-  return { weights: { folder: path.resolve(folder), sha256, tensors: found }, sha256 }
+  return { weights: { ...(await located(folder, files, found)), sha256 }, sha256 }
+}
+
+/** Files may be links out of the folder, as in Hugging Face's cache; runtimes are given what they point to. */
+async function located(
+  folder: string,
+  files: readonly string[],
+  tensors: ReadonlyMap<string, Weight>,
+): Promise<Pick<Weights, 'folder' | 'tensors'>> {
+  const real = new Map<string, string>()
+  for (const file of files) real.set(file, await realpath(path.join(folder, file)))
+  const common = [...real.values()].map((file) => path.dirname(file)).reduce(commonFolder)
+  const below = (file: string): string => path.relative(common, real.get(file) ?? file)
+  return {
+    folder: common,
+    tensors: new Map([...tensors].map(([name, weight]) => [name, { ...weight, file: below(weight.file) }])),
+  }
 }
 
 async function checkpointFiles(folder: string): Promise<readonly string[]> {

@@ -35,7 +35,7 @@ export interface DecoderOutputs {
   readonly hidden: Value
   /** [vocabulary, width]: the embedding, which is the head too. */
   readonly table: Value
-  /** [B, T, width] of each layer, in the first segment. */
+  /** [B, T, width] of each layer; of several segments [N, width], their positions one after the other. */
   readonly keys: readonly Value[]
   readonly values: readonly Value[]
 }
@@ -90,13 +90,14 @@ export function gpt2Decoder(g: GraphBuilder, config: ModelConfig, { segments, ro
   let x = joined(g, embedded)
   for (let l = 0; l < layers; l++) {
     const qkv = dense(norm(x, `h.${l}.ln_1`), `h.${l}.attn.c_attn`)
-    const parts = apart(g, qkv, segments)
+    const cut = (part: Value): [Value, Value, Value] =>
+      g.split(part, part.shape.length - 1, [width, width, width]) as [Value, Value, Value]
+    const parts = apart(g, qkv, segments).map(cut)
+    const [, newKeys, newValues] = segments.length === 1 ? (parts[0] as [Value, Value, Value]) : cut(qkv)
+    keys.push(newKeys)
+    values.push(newValues)
     const attended = segments.map(({ past, pastLengths }, s) => {
-      const [q, k, v] = g.split(parts[s] as Value, 2, [width, width, width]) as [Value, Value, Value]
-      if (s === 0) {
-        keys.push(k)
-        values.push(v)
-      }
+      const [q, k, v] = parts[s] as [Value, Value, Value]
       const { key, value } = past[l] as LayerPast
       return g.attention([q, k, v, key, value, pastLengths], heads)
     })

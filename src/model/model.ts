@@ -20,11 +20,13 @@ export interface Model {
   /** Adds the decoder to a graph. */
   decoder(g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs
   /**
-   * Prefill and decode step in one. Inputs: int32 tokens and positions [B, T], rows [R], pastLengths [B], and
-   * pastKey.l [B, heads, headDim, M] and pastValue.l [B, heads, M, headDim] of each layer. Outputs: logits
-   * [R, vocabulary] and present [2·layers, B, T, width], the new keys and values layer by layer.
+   * Prefill, decode step or both at once, over segments of neighbouring rows. Inputs of segment s, named with `s.` in
+   * front where there are several (`1.tokens`): int32 tokens and positions [B, T], pastLengths [B], and pastKey.l
+   * [B, heads, headDim, M] and pastValue.l [B, heads, M, headDim] of each layer; and int32 rows [R], of the B·T positions
+   * of all segments, counted one after the other. Outputs: logits [R, vocabulary] and present, the new keys and values
+   * layer by layer: [2·layers, B, T, width]; of several segments [2·layers, N, width].
    */
-  forwardGraph(): Graph
+  forwardGraph(segments?: number): Graph
 }
 
 /** Throws `model_invalid`, naming the file, tensor or field that is wrong. */
@@ -34,21 +36,34 @@ export async function openModel(folder: string): Promise<Model> {
   const { weights, sha256 } = await openWeights(folder, gpt2Weights(config))
   const decoder = (g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs => gpt2Decoder(g, config, inputs)
   const name = path.basename(path.resolve(folder))
-  return { name, folder, sha256, config, weights, decoder, forwardGraph: () => forwardGraph(config, decoder) }
+  return {
+    name,
+    folder,
+    sha256,
+    config,
+    weights,
+    decoder,
+    forwardGraph: (segments = 1) => forwardGraph(config, decoder, segments),
+  }
 }
 
-function forwardGraph({ layers, heads, headDim }: ModelConfig, decoder: Model['decoder']): Graph {
+function forwardGraph({ layers, heads, headDim }: ModelConfig, decoder: Model['decoder'], count: number): Graph {
   const g = new GraphBuilder()
-  const segment = {
-    tokens: g.input('tokens', ['B', 'T'], 'int32'),
-    positions: g.input('positions', ['B', 'T'], 'int32'),
-    pastLengths: g.input('pastLengths', ['B'], 'int32'),
-    past: Array.from({ length: layers }, (_, l) => ({
-      key: g.input(`pastKey.${l}`, ['B', heads, headDim, 'M']),
-      value: g.input(`pastValue.${l}`, ['B', heads, 'M', headDim]),
-    })),
-  }
-  const { hidden, table, keys, values } = decoder(g, { segments: [segment], rows: g.input('rows', ['R'], 'int32') })
+  const segments = Array.from({ length: count }, (_, s) => {
+    // Dimensions of the same name are the same: those of other segments have other names.
+    const [name, dim] = count === 1 ? ['', ''] : [`${s}.`, `${s}`]
+    const [B, T, M] = [`B${dim}`, `T${dim}`, `M${dim}`]
+    return {
+      tokens: g.input(`${name}tokens`, [B, T], 'int32'),
+      positions: g.input(`${name}positions`, [B, T], 'int32'),
+      pastLengths: g.input(`${name}pastLengths`, [B], 'int32'),
+      past: Array.from({ length: layers }, (_, l) => ({
+        key: g.input(`${name}pastKey.${l}`, [B, heads, headDim, M]),
+        value: g.input(`${name}pastValue.${l}`, [B, heads, M, headDim]),
+      })),
+    }
+  })
+  const { hidden, table, keys, values } = decoder(g, { segments, rows: g.input('rows', ['R'], 'int32') })
   const present = g.stack(keys.flatMap((key, l) => [key, values[l] as typeof key]))
   return makeGraph({ logits: g.linear(hidden, table, null, { transposed: true }), present })
 }

@@ -33,12 +33,19 @@ interface BadExample {
 
 type Unit = 'line' | 'index'
 
+/** An example of what a line or a list holds, or the reason why it is none. */
+export type ExampleReader = (value: unknown, limits: ExampleLimits) => Example | string
+
 const defaultLimits: ExampleLimits = { examplesMax, exampleCharactersMax, datasetBytesMax }
 const loneSurrogate = /\p{Surrogate}/u
 const NEWLINE = 0x0a
 
 /** Lines that hold nothing are passed over. Throws `examples_invalid`, listing every bad line by its number. */
-export function parseJsonLines(bytes: Uint8Array, limits: ExampleLimits = defaultLimits): Example[] {
+export function parseJsonLines(
+  bytes: Uint8Array,
+  limits: ExampleLimits = defaultLimits,
+  read: ExampleReader = checkExample,
+): Example[] {
   checkBytes(bytes.length, limits)
   const examples: Example[] = []
   const bad: BadExample[] = []
@@ -48,7 +55,7 @@ export function parseJsonLines(bytes: Uint8Array, limits: ExampleLimits = defaul
     const found = bytes.indexOf(NEWLINE, start)
     const end = found < 0 ? bytes.length : found
     line++
-    const parsed = parseLine(bytes.subarray(start, end), line === 1, limits)
+    const parsed = parseLine(bytes.subarray(start, end), line === 1, limits, read)
     start = end + 1
     if (parsed === null) continue
     count++
@@ -112,7 +119,12 @@ export class Datasets {
 }
 
 /** The reason where the line is bad, null where it is blank. */
-function parseLine(bytes: Uint8Array, isFirst: boolean, limits: ExampleLimits): Example | string | null {
+function parseLine(
+  bytes: Uint8Array,
+  isFirst: boolean,
+  limits: ExampleLimits,
+  read: ExampleReader,
+): Example | string | null {
   // A character takes at most 6 bytes in JSON; the rest is field names and white space.
   const lineBytesMax = 12 * limits.exampleCharactersMax + 1024
   if (bytes.length > lineBytesMax) return `${bytes.length} bytes long, at most ${lineBytesMax} are taken`
@@ -130,11 +142,11 @@ function parseLine(bytes: Uint8Array, isFirst: boolean, limits: ExampleLimits): 
   } catch (error) {
     return `not JSON: ${(error as Error).message.slice(0, 200)}`
   }
-  return checkExample(value, limits)
+  return read(value, limits)
 }
 
 /** The reason where it is bad. */
-function checkExample(value: unknown, limits: ExampleLimits): Example | string {
+export function checkExample(value: unknown, limits: ExampleLimits): Example | string {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return `must be an object with input and output, not ${nameOf(value)}`
   }

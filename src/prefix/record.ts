@@ -9,6 +9,18 @@ export interface PrefixSample {
   readonly output: string
 }
 
+/** What a fine-tuning job of OpenAI's interface was asked with, to be told again. */
+export interface FineTuningRequest {
+  /** What the training goes on from, as it was resolved: a prefix, or the bare model's name. */
+  readonly model: string
+  /** Ids of files, or of datasets. */
+  readonly trainingFile: string
+  readonly validationFile: string | null
+  /** null: chosen. */
+  readonly learningRateMultiplier: number | null
+  readonly metadata: Readonly<Record<string, string>> | null
+}
+
 export interface PrefixRecord {
   /** `pfx_` and 24 characters of [0-9a-z]. */
   readonly id: string
@@ -40,4 +52,6 @@ export interface PrefixRecord {
   readonly metrics: Readonly<Record<string, number>>
   readonly samples: readonly PrefixSample[]
   readonly error: { readonly code: string; readonly detail: string } | null
+  /** null: it was not asked for by OpenAI's interface. */
+  readonly fineTuning: FineTuningRequest | null
 }

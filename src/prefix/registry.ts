@@ -4,6 +4,7 @@ import { ServiceError } from '../errors/errors.ts'
 import type { ObjectStore } from '../store/store.ts'
 import { decodePrefix, encodePrefix } from './artifact.ts'
 import { deleteEvaluations } from './evaluations.ts'
+import { BriefMemory } from './brief-memory.ts'
 import { checkName, isPrefixId, newId, notFound, parseReference } from './ids.ts'
 import { buryVersion, claimVersion, newestFirst, readEntry } from './names.ts'
 import type { Prefix } from './prefix.ts'
@@ -13,7 +14,7 @@ export type NewPrefix = Pick<
   PrefixRecord,
   'name' | 'jobId' | 'model' | 'tokenizerSha256' | 'template' | 'prefixLength' | 'training' | 'dataset'
 > &
-  Partial<Pick<PrefixRecord, 'validation'>>
+  Partial<Pick<PrefixRecord, 'validation' | 'fineTuning'>>
 
 /** What names a prefix never changes. */
 export type PrefixChanges = Partial<Omit<PrefixRecord, 'id' | 'name' | 'version' | 'createdAt' | 'updatedAt'>>
@@ -34,6 +35,12 @@ export interface PrefixPage {
 const pageMax = 1_000
 /** Records read side by side. */
 const readsMax = 16
+/**
+ * A generation reads its prefix's name, version and record anew, on S3 three round trips. So long they are taken from memory; what
+ * another process changes is seen so much later.
+ */
+const readyMs = 1_000
+const readyMax = 4_096
 
 /**
  * Keys: `prefixes/ID.json` the record; `names/NAME/VERSION` an id; `artifacts/SHA256.safetensors`, written once;
@@ -45,6 +52,8 @@ export class PrefixRegistry {
   readonly #store: ObjectStore
   /** The last change to each record that is being changed: the next one waits for it. */
   readonly #turns = new Map<string, Promise<unknown>>()
+  /** What references meant a moment ago. */
+  readonly #ready = new BriefMemory<PrefixRecord>(readyMs, readyMax)
 
   constructor(store: ObjectStore) {
     this.#store = store
@@ -85,7 +94,11 @@ export class PrefixRegistry {
   }
 
   /** As `find`, but a bare name means its latest ready version. Throws `prefix_not_found` or `prefix_not_ready`. */
-  async findReady(idOrName: string): Promise<PrefixRecord> {
+  findReady(idOrName: string): Promise<PrefixRecord> {
+    return this.#ready.getOr(idOrName, () => this.#findReady(idOrName))
+  }
+
+  async #findReady(idOrName: string): Promise<PrefixRecord> {
     let newest: PrefixRecord | null = null
     for await (const record of this.#candidates(idOrName)) {
       if (record.status === 'ready') return record
@@ -165,7 +178,7 @@ export class PrefixRegistry {
 
   /** Throws `prefix_not_found`, `prefix_not_ready` or `prefix_invalid`. */
   async load(idOrName: string): Promise<Prefix> {
-    return decodePrefix(await this.artifact(await this.findReady(idOrName)))
+    return decodePrefix(await this.artifact(await this.#findReady(idOrName)))
   }
 
   /** The version stays taken. The artifact goes with its last user. Throws `prefix_not_found`. */
@@ -175,6 +188,7 @@ export class PrefixRegistry {
       if (record === null) throw notFound(id)
       await this.#store.put(`deleted/${id}`, new Uint8Array(0))
       await this.#store.delete(recordKey(id))
+      this.#ready.clear()
       await deleteEvaluations(this.#store, id)
       if (record.name !== null && record.version !== null) {
         await buryVersion(this.#store, record.name, record.version)
@@ -243,8 +257,9 @@ export class PrefixRegistry {
     if (bytes === null) return null
     try {
       const written = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)) as PrefixRecord
-      // Records of the first version do not say what was held out.
-      const record = { ...written, validation: (written as Partial<PrefixRecord>).validation ?? null }
+      // Older records do not say what was held out, and know no other interface.
+      const { validation = null, fineTuning = null } = written as Partial<PrefixRecord>
+      const record = { ...written, validation, fineTuning }
       if (record.id === id) return record
       throw new Error(`it names ${record.id}`)
     } catch (cause) {
@@ -254,7 +269,8 @@ export class PrefixRegistry {
   }
 
   async #write(record: PrefixRecord): Promise<void> {
-    await this.#store.put(recordKey(record.id), new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`))
+    const bytes = new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`)
+    await this.#store.put(recordKey(record.id), bytes).finally(() => this.#ready.clear())
   }
 
   /**
@@ -292,8 +308,9 @@ export class PrefixRegistry {
 
 /** Field by field: the caller's object may carry more. */
 function pickNew(input: NewPrefix): Required<NewPrefix> {
-  const { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation = null } = input
-  return { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation }
+  const { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset } = input
+  const { validation = null, fineTuning = null } = input
+  return { name, jobId, model, tokenizerSha256, template, prefixLength, training, dataset, validation, fineTuning }
 }
 
 function notReady({ id, status, name, version }: PrefixRecord): ServiceError {

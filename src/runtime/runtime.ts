@@ -30,9 +30,19 @@ export interface CacheLayout {
   readonly positionsMax: number
 }
 
+/** Neighbouring rows, and what each of them gets. */
+export interface SessionPart {
+  readonly start: number
+  /** For row `start + i`: one token or many, at least one each. */
+  readonly tokens: readonly (readonly number[])[]
+}
+
+/** Parts of one step, at most: rows that decode, and rows whose prompts are read. */
+export const partsMax = 2
+
 /**
- * A forward program and the KV cache it works on. Rows are numbered from 0; a batch is always a run of
- * neighbouring rows, so whoever schedules keeps the rows in use together with `move`.
+ * A forward program and the KV cache it works on. Rows are numbered from 0; each part of a step is a run of
+ * neighbouring rows, so whoever schedules keeps the rows in use together with `copy`.
  */
 export interface DecodeSession {
   readonly layout: CacheLayout
@@ -43,14 +53,19 @@ export interface DecodeSession {
   /** Forgets what `row` held and starts it from `past`; null: from nothing. */
   seed(row: number, past: Past | null): void
   /**
-   * Appends `tokens[i]` to row `start + i` (one token or many, at least one each) and answers the logits
-   * after the last token of each row: [tokens.length, vocabulary]. The buffer is overwritten by the next call.
+   * Appends tokens to the rows of all parts in one pass over the weights and answers the logits after the last token of
+   * each row, [rows of all parts in order, vocabulary]. The buffer is overwritten by the next call.
    */
+  step(parts: readonly SessionPart[]): Promise<Float32Array>
+  /** A step of one part. */
   extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array>
-  /** Rows at and beyond `rows` are in use no more: what they held may be forgotten. */
-  trim(rows: number): void
-  /** Copies row `from` over row `to`. */
-  move(from: number, to: number): void
+  /** These rows are in use no more: what they held may be forgotten. */
+  release(rows: readonly number[]): void
+  /**
+   * Makes row `to` the first `until` positions of row `from`, of which the first `since` are the same in both already.
+   * Of a row to itself: cuts off what is behind `until`.
+   */
+  copy(from: number, to: number, since: number, until: number): void
   dispose(): Promise<void>
 }
 
@@ -64,11 +79,16 @@ export interface Runtime {
    * what an earlier run of the same work used: it is answered where this machine can.
    */
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
+  /** Segments of the graphs that its sessions want: `partsMax` where one pass over the weights serves all parts of a step. */
+  readonly segments: number
   /**
    * The form in which this machine decodes `forward` fast, and nearly as in float32: `float32` where it knows none, or cannot
    * keep what the form needs.
    */
   decodingForm(forward: Graph, weights: Weights): Promise<string>
-  /** `form` is `float32` unless said, or what `decodingForm` answered. */
+  /**
+   * `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. `form` is
+   * `float32` unless said, or what `decodingForm` answered.
+   */
   openSession(forward: Graph, weights: Weights, layout: CacheLayout, form?: string): Promise<DecodeSession>
 }

@@ -162,7 +162,8 @@ export class Trainer implements TrainingRun {
   }
 
   get used(): Readonly<Record<string, unknown>> {
-    return this.choice === null ? this.#used : { ...this.#used, choice: this.choice }
+    const used = { ...this.#used, trainedTokens: this.#trainedTokens() }
+    return this.choice === null ? used : { ...used, choice: this.choice }
   }
 
   get step(): number {
@@ -271,6 +272,19 @@ export class Trainer implements TrainingRun {
     const examples = batches.flat().map((index) => index + 1)
     this.#watch.check({ step: this.#step + 1, examples, loss, gradientNorm, learningRate: plan.learningRate })
     return loss
+  }
+
+  /** Tokens of all examples that the steps so far went through, counted from the first, since a run may have been resumed. */
+  #trainedTokens(): number {
+    const { encoded } = this.#s.data
+    const { batchSize, accumulation, seed } = this.#s.plan
+    const lengths = encoded.map(({ tokens }) => tokens.length)
+    const batches = new BatchSequence(lengths, batchSize, seed)
+    let tokens = 0
+    for (let i = 0; i < this.#step * accumulation; i++) {
+      for (const index of batches.at(i)) tokens += lengths[index] as number
+    }
+    return tokens
   }
 
   /** Measures held-out loss, keeps the best prefix, and stops the training when it has not become better for long. */

@@ -21,8 +21,7 @@ const model: ResidentModel = {
   headDim: 2,
   positionsMax: 1_000_000,
   vocabulary: 257,
-  form: 'float32',
-  notes: [],
+  runtime: { name: 'fake', device: 'none', precision: 'float32' },
 }
 
 async function loadPrefix(id: string): Promise<Prefix> {
@@ -48,7 +47,8 @@ async function main(behaviour: Behaviour): Promise<void> {
     return
   }
   const session = new FakeSession(257, { ...fakeLayout, positionsMax: model.positionsMax })
-  const served = serveEngine(port, new Engine({ session, tokenizer: byteTokenizer, loadPrefix, limits: defaultLimits }))
+  const engine = new Engine({ session, tokenizer: byteTokenizer, loadPrefix, limits: defaultLimits })
+  const served = serveEngine(port, engine, () => Promise.resolve('# figures of the worker\n'))
   post({ type: 'ready', model })
   await served
   port.close()

@@ -17,7 +17,12 @@ const endless = request({ maxNewTokens: 900_000 })
 test('the client answers what the engine answers', async () => {
   await withClient('works', {}, async (client) => {
     assert.equal((await client.ready()).name, 'fake')
-    const one = request({ prefixId: 'good', inputs: ['a', 'b'], decoding: { ...sampling, n: 2 }, logprobs: true })
+    const one = request({
+      prefixId: 'good',
+      inputs: ['a', 'b'],
+      decoding: { ...sampling, n: 2, bestOf: 2 },
+      logprobs: true,
+    })
     const layout = { ...fakeLayout, positionsMax: 1_000_000 }
     const session = new FakeSession(257, layout)
     const engine = new Engine({ session, tokenizer: byteTokenizer, loadPrefix: goodPrefix, limits: defaultLimits })

@@ -3,17 +3,18 @@ import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
 import { after, test } from 'node:test'
 import { defaultLimits, Engine } from '../../src/engine/engine.ts'
-import type { GenerateRequest, Output } from '../../src/engine/request.ts'
+import { type GenerateRequest, greedy, type Output } from '../../src/engine/request.ts'
 import { openModel } from '../../src/model/model.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { Random } from '../../src/random/random.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
+import { partsMax } from '../../src/runtime/runtime.ts'
 import { openTokenizer } from '../../src/tokenizer/tokenizer.ts'
 
 const model = await openModel('model')
 const tokenizer = await openTokenizer('model')
 const { layers, heads, headDim } = model.config
-const session = await createOnnxRuntime({ threads: 2 }).openSession(model.forwardGraph(), model.weights, {
+const session = await createOnnxRuntime({ threads: 2 }).openSession(model.forwardGraph(partsMax), model.weights, {
   ...model.config,
   rowsMax: 8,
 })
@@ -40,14 +41,7 @@ const lines = (await readFile('examples/e2e/heldout.jsonl', 'utf8')).trim().spli
 const inputs = lines.slice(0, 8).map((line) => (JSON.parse(line) as { input: string }).input)
 
 async function generate(input: string, prefixId: string | null, sample: boolean): Promise<Output> {
-  const decoding = {
-    strategy: sample ? ('sample' as const) : ('greedy' as const),
-    temperature: 0.8,
-    topK: 20,
-    topP: 0.9,
-    repetitionPenalty: 1,
-    n: 1,
-  }
+  const decoding = sample ? { ...greedy, strategy: 'sample' as const, temperature: 0.8, topK: 20, topP: 0.9 } : greedy
   const request: GenerateRequest = {
     prefixId,
     inputs: [input],

@@ -1,10 +1,11 @@
 // The engine when callers leave and when things break: rows are freed, errors stay with those whom they concern.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Prefix } from '../../src/prefix/prefix.ts'
 import { FakeSession, fakeLayout } from './fake-session.ts'
 import { byteTokenizer } from './fake-tokenizer.ts'
 import { collect, request, serviceError } from './requests.ts'
-import { makeEngine, settled } from './setup.ts'
+import { hold, makeEngine, prefixes, settled } from './setup.ts'
 
 const never = new AbortController().signal
 
@@ -50,12 +51,43 @@ test('a signal that has fired before, or fires while the prefix is loading, ends
   assert.equal(outputs.length, 1)
 })
 
+test('a deadline ends what waits and what runs, and frees its rows', async () => {
+  const { engine } = makeEngine({}, new FakeSession(257, { ...fakeLayout, rowsMax: 1, positionsMax: 1_000_000 }))
+  const endless = request({ maxNewTokens: 900_000 })
+  const over = serviceError('deadline_exceeded', '20 ms')
+  const running = assert.rejects(collect(engine.generate({ ...endless, deadlineMs: 20 }, never)), over)
+  const waiting = assert.rejects(collect(engine.generate({ ...endless, deadlineMs: 20 }, never)), over)
+  await Promise.all([running, waiting])
+  assert.deepEqual(await settled(engine), { waiting: 0, running: 0 })
+  const inTime = request({ maxNewTokens: 3, deadlineMs: 60_000 })
+  assert.equal((await collect(engine.generate(inTime, never))).outputs.length, 1)
+  await assert.rejects(engine.generate(request({ deadlineMs: 0 }), never).next(), serviceError('invalid_request'))
+  const abort = new AbortController()
+  const left = engine.generate({ ...endless, deadlineMs: 60_000 }, abort.signal)
+  await left.next()
+  abort.abort()
+  await assert.rejects(drain(left), serviceError('cancelled'))
+})
+
+test('a prefix that is deleted meanwhile finishes its requests', async () => {
+  const { engine, session } = makeEngine({ prefixBytesMax: 48 })
+  const expected = await collect(engine.generate(request({ prefixId: 'p1', maxNewTokens: 20 }), never))
+  const gate = hold(session)
+  const running = collect(engine.generate(request({ prefixId: 'p1', maxNewTokens: 20 }), never))
+  await gate.reached
+  const kept = prefixes['p1'] as Prefix
+  delete prefixes['p1']
+  gate.open()
+  assert.deepEqual(await running, expected)
+  prefixes['p1'] = kept
+})
+
 test('a step that fails ends the requests in it with engine_failed, and the engine goes on', async () => {
   const { engine, session } = makeEngine()
   const expected = await collect(engine.generate(request(), never))
   let failures = 0
-  session.beforeExtend = (_, tokens) => {
-    if (tokens[0]?.length !== 1 || failures > 0) return
+  session.beforeExtend = ([part]) => {
+    if (part?.tokens[0]?.length !== 1 || failures > 0) return
     failures++
     throw new Error('the device is on fire')
   }
@@ -65,7 +97,7 @@ test('a step that fails ends the requests in it with engine_failed, and the engi
   ])
   for (const result of await failing) {
     assert.equal(result.status, 'rejected')
-    serviceError('engine_failed', 'decode step', 'the device is on fire')(result.reason)
+    serviceError('engine_failed', 'in a step of', 'the device is on fire')(result.reason)
   }
   assert.deepEqual(await collect(engine.generate(request(), never)), expected)
   assert.deepEqual(await settled(engine), { waiting: 0, running: 0 })

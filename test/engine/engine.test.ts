@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Engine } from '../../src/engine/engine.ts'
-import type { GenerateRequest } from '../../src/engine/request.ts'
+import { type GenerateRequest, greedy } from '../../src/engine/request.ts'
 import type { ServiceError } from '../../src/errors/errors.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { Random } from '../../src/random/random.ts'
 import { FakeSession, fakeLayout } from './fake-session.ts'
 import { byteTokenizer } from './fake-tokenizer.ts'
-import { type Collected, collect, greedy, request, sampling, serviceError } from './requests.ts'
+import { type Collected, collect, request, sampling, serviceError } from './requests.ts'
 import { hold, makeEngine, prefixes, settled } from './setup.ts'
 
 const never = new AbortController().signal
@@ -63,7 +63,7 @@ test('greedy takes the largest logit each time, from what the prefix and the pro
 
 test('usage counts the prefix once for each input, the prompt once and every token made', async () => {
   const { engine } = makeEngine()
-  const decoding = { ...sampling, n: 3 }
+  const decoding = { ...sampling, n: 3, bestOf: 3 }
   const { outputs, usage } = await collect(
     engine.generate(request({ prefixId: 'p1', inputs: ['ab', 'c'], decoding }), never),
   )
@@ -79,7 +79,7 @@ test('the bare model gets the default template', async () => {
 })
 
 test('one seed gives one set of samples, all different; no seed gives others', async () => {
-  const decoding = { ...sampling, n: 4 }
+  const decoding = { ...sampling, n: 4, bestOf: 4 }
   const run = async (seed: number | null): Promise<string> => {
     const { outputs } = await collect(makeEngine().engine.generate(request({ seed, decoding }), never))
     // Without a seed two of them may well be equal by chance, when both end at once.
@@ -162,6 +162,21 @@ test('what is wrong with a request is refused by name', async () => {
     [{ decoding: { ...greedy, topK: -1 } }, 'topK'],
     [{ decoding: { ...greedy, repetitionPenalty: 0 } }, 'repetitionPenalty'],
     [{ decoding: { ...greedy, n: 0 } }, 'n is 0'],
+    [{ decoding: { ...greedy, minP: 1.5 } }, 'minP'],
+    [{ decoding: { ...greedy, typicalP: 0 } }, 'typicalP'],
+    [{ decoding: { ...greedy, presencePenalty: Number.NaN } }, 'presencePenalty'],
+    [{ decoding: { ...greedy, frequencyPenalty: 1e9 } }, 'frequencyPenalty'],
+    [{ decoding: { ...greedy, noRepeatNgramSize: -1 } }, 'noRepeatNgramSize'],
+    [{ decoding: { ...greedy, bannedTexts: [''] } }, 'bannedTexts'],
+    [{ decoding: { ...greedy, bannedTokens: [[]] } }, 'bannedTokens'],
+    [{ decoding: { ...greedy, bannedTokens: [[3, 257]] } }, 'the token 257'],
+    [{ decoding: { ...greedy, logitBias: { 300: 1 } } }, 'the token 300'],
+    [{ decoding: { ...greedy, logitBias: { 3: 101 } } }, 'logitBias'],
+    [{ decoding: { ...sampling, n: 2, bestOf: 1 } }, 'bestOf'],
+    [{ decoding: { ...greedy, bestOf: 2 } }, 'bestOf'],
+    [{ decoding: { ...greedy, strategy: 'beam', n: 6, bestOf: 6, beams: 5 } }, 'beams, 5'],
+    [{ maxNewTokens: 4, minNewTokens: 5 }, 'minNewTokens'],
+    [{ topLogprobs: 21 }, 'topLogprobs'],
   ]
   for (const [changes, field] of wrong) {
     await assert.rejects(engine.generate(request(changes), never).next(), serviceError('invalid_request', field))
@@ -179,7 +194,7 @@ test('a full line refuses a request whole and says when to come again; one that 
     assert.equal((error as ServiceError).details['retryAfterSeconds'], 1)
     return true
   })
-  const many = request({ decoding: { ...sampling, n: 7 } })
+  const many = request({ decoding: { ...sampling, n: 7, bestOf: 7 } })
   await assert.rejects(collect(engine.generate(many, never)), serviceError('invalid_request', '7', '6'))
   const third = collect(engine.generate(request({ inputs: ['l', 'm'] }), never))
   gate.open()
@@ -191,7 +206,8 @@ test('a full line refuses a request whole and says when to come again; one that 
 
 function randomRequest(random: Random, i: number): GenerateRequest {
   const inputs = Array.from({ length: 1 + random.below(3) }, () => 'abcdefghijklmnop'.slice(0, random.below(16)))
-  const decoding = i % 2 === 0 ? greedy : { ...sampling, n: 1 + random.below(3), topK: random.below(2) * 20 }
+  const n = 1 + random.below(3)
+  const decoding = i % 2 === 0 ? greedy : { ...sampling, n, bestOf: n, topK: random.below(2) * 20 }
   const prefixId = [null, 'p1', 'p2'][random.below(3)] ?? null
   return request({ prefixId, inputs, decoding, maxNewTokens: 1 + random.below(20), seed: i, stop: ['q', 'zz'] })
 }

@@ -1,13 +1,11 @@
 // A decode session without a model: logits are a hash of all that a row holds, so that any mistake with rows shows.
 import assert from 'node:assert/strict'
-import type { CacheLayout, DecodeSession, Past } from '../../src/runtime/runtime.ts'
+import type { CacheLayout, DecodeSession, Past, SessionPart } from '../../src/runtime/runtime.ts'
 
 export const fakeLayout: CacheLayout = { layers: 1, heads: 1, headDim: 2, rowsMax: 4, positionsMax: 64 }
 
-interface FakeRow {
-  hash: number
-  length: number
-}
+/** Hash after each position that the row holds; of the prefix's positions only the last one's is true. */
+type FakeRow = number[]
 
 export class FakeSession implements DecodeSession {
   readonly layout: CacheLayout
@@ -15,8 +13,8 @@ export class FakeSession implements DecodeSession {
   readonly lengths: Int32Array
   /** Tokens of each call, for tests that look at the batches. */
   readonly calls: (readonly (readonly number[])[])[] = []
-  /** Called before each `extend`; what it throws, `extend` throws. */
-  beforeExtend: (start: number, tokens: readonly (readonly number[])[]) => void | Promise<void> = () => {}
+  /** Called before each step; what it throws, the step throws. */
+  beforeExtend: (parts: readonly SessionPart[]) => void | Promise<void> = () => {}
   /** May change a row's logits. `length` is what the row holds, prefix included. */
   adjust: (logits: Float32Array, length: number) => void = () => {}
   readonly #rows: (FakeRow | null)[]
@@ -33,39 +31,49 @@ export class FakeSession implements DecodeSession {
   seed(row: number, past: Past | null): void {
     let hash = 17
     for (const number of past?.keys ?? []) hash = mix(hash, Math.round(number * 1000))
-    this.#rows[row] = { hash, length: past?.length ?? 0 }
+    this.#rows[row] = Array.from({ length: past?.length ?? 0 }, () => hash)
     this.lengths[row] = past?.length ?? 0
   }
 
-  async extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
-    assert.ok(tokens.length >= 1 && start + tokens.length <= this.layout.rowsMax)
-    await this.beforeExtend(start, tokens)
-    this.calls.push(tokens)
+  extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
+    return this.step([{ start, tokens }])
+  }
+
+  async step(parts: readonly SessionPart[]): Promise<Float32Array> {
+    assert.ok(parts.length >= 1)
+    await this.beforeExtend(parts)
+    this.calls.push(parts.flatMap(({ tokens }) => tokens))
     this.#buffer.fill(Number.NaN) // Whoever kept logits of an earlier call finds nothing there.
-    tokens.forEach((pieces, i) => {
-      const row = this.#rows[start + i]
-      assert.ok(row && pieces.length >= 1, `row ${start + i} was seeded and gets tokens`)
-      for (const token of pieces) row.hash = mix(row.hash, token)
-      row.length += pieces.length
-      assert.ok(row.length <= this.layout.positionsMax)
-      this.lengths[start + i] = row.length
-      const logits = this.#buffer.subarray(i * this.vocabulary, (i + 1) * this.vocabulary)
-      for (let v = 0; v < logits.length; v++) logits[v] = (mix(row.hash, v) >>> 0) / 2 ** 29 - 4
-      this.adjust(logits, row.length)
-    })
-    return this.#buffer.subarray(0, tokens.length * this.vocabulary)
+    let n = 0
+    for (const { start, tokens } of parts) {
+      assert.ok(tokens.length >= 1 && start + tokens.length <= this.layout.rowsMax)
+      tokens.forEach((pieces, i) => {
+        const row = this.#rows[start + i]
+        assert.ok(row && pieces.length >= 1, `row ${start + i} was seeded and gets tokens`)
+        for (const token of pieces) row.push(mix(row.at(-1) ?? 17, token))
+        assert.ok(row.length <= this.layout.positionsMax)
+        this.lengths[start + i] = row.length
+        const logits = this.#buffer.subarray(n * this.vocabulary, (n + 1) * this.vocabulary)
+        for (let v = 0; v < logits.length; v++) logits[v] = (mix(row.at(-1) as number, v) >>> 0) / 2 ** 29 - 4
+        this.adjust(logits, row.length)
+        n++
+      })
+    }
+    return this.#buffer.subarray(0, n * this.vocabulary)
   }
 
-  trim(rows: number): void {
-    this.#rows.fill(null, rows)
-    this.lengths.fill(0, rows)
+  release(rows: readonly number[]): void {
+    for (const row of rows) this.#rows[row] = null
+    for (const row of rows) this.lengths[row] = 0
   }
 
-  move(from: number, to: number): void {
+  copy(from: number, to: number, since: number, until: number): void {
     const row = this.#rows[from]
-    assert.ok(row && from !== to)
-    this.#rows[to] = { ...row }
-    this.lengths[to] = row.length
+    assert.ok(row && since <= until && until <= row.length, `${from} to ${to}, ${since} to ${until}`)
+    const kept = this.#rows[to]?.slice(0, since) ?? []
+    assert.deepEqual(kept, row.slice(0, since), 'what is not copied is the same already')
+    this.#rows[to] = row.slice(0, until)
+    this.lengths[to] = until
   }
 
   async dispose(): Promise<void> {}

@@ -1,11 +1,17 @@
 // Requests and prefixes for the engine's tests, and a way to collect what comes back.
 import assert from 'node:assert/strict'
-import type { Decoding, GenerateEvent, GenerateRequest, Output, Usage } from '../../src/engine/request.ts'
+import {
+  type Decoding,
+  type GenerateEvent,
+  type GenerateRequest,
+  greedy,
+  type Output,
+  type Usage,
+} from '../../src/engine/request.ts'
 import type { ErrorCode } from '../../src/errors/errors.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
 import type { Prefix, PrefixHeader } from '../../src/prefix/prefix.ts'
 
-export const greedy: Decoding = { strategy: 'greedy', temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, n: 1 }
 export const sampling: Decoding = { ...greedy, strategy: 'sample', topP: 0.9 }
 
 export function request(changes: Partial<GenerateRequest> = {}): GenerateRequest {

@@ -1,60 +1,51 @@
-// The scheduler's promises: first come first served, nobody starves, limits hold, rows stay together.
+// The scheduler's promises: nobody waits for a whole prompt, limits hold, rows stay together, nothing is read twice.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Scheduler, type SchedulerLimits } from '../../src/engine/scheduler.ts'
-import type { Batch, Sequence } from '../../src/engine/sequence.ts'
+import { sequencesOf } from '../../src/engine/sequence.ts'
 import { Random } from '../../src/random/random.ts'
-
-class TestSequence implements Sequence {
-  readonly id: number
-  readonly prompt: readonly number[]
-  readonly past = null
-  readonly output: number[] = []
-  readonly length: number
-  state: Sequence['state'] = 'waiting'
-  row = -1
-  prefilled = 0
-  arrivedAt = 0
-  startedAt = -1
-
-  constructor(id: number, promptLength: number, length: number) {
-    this.id = id
-    this.prompt = Array.from({ length: promptLength }, (_, i) => 1000 * id + i)
-    this.length = length
-  }
-}
+import { sample, step, TestCache, type TestOptions, TestSequence } from './scheduling.ts'
 
 const limits: SchedulerLimits = { rowsMax: 4, prefillTokensMax: 8, waitingMax: 8 }
+const make = (id: number, prompt: TestOptions['prompt'], more: Partial<TestOptions> = {}): TestSequence =>
+  new TestSequence(id, { prompt, ...more })
+const three = (prompt: number): [TestSequence, TestSequence, TestSequence] => [
+  make(1, prompt),
+  make(2, prompt),
+  make(3, prompt),
+]
 
-test('a late request joins the running batch at the next step', () => {
+test('a late request is read in the step in which the others decode, and decodes with them in the next', () => {
   const scheduler = new Scheduler<TestSequence>(limits)
-  scheduler.add([new TestSequence(1, 3, 9)])
+  scheduler.add([make(1, 3)])
   assert.equal(step(scheduler), 'prefill 1')
   assert.equal(step(scheduler), 'decode 1')
-  scheduler.add([new TestSequence(2, 3, 9)])
-  assert.equal(step(scheduler), 'prefill 2')
+  scheduler.add([make(2, 3)])
+  assert.equal(step(scheduler), 'decode 1 prefill 2')
   assert.equal(step(scheduler), 'decode 1,2')
 })
 
 test('prompts that fit the budget together are read in together', () => {
   const scheduler = new Scheduler<TestSequence>(limits)
-  scheduler.add([new TestSequence(1, 4, 9), new TestSequence(2, 3, 9), new TestSequence(3, 1, 9)])
+  scheduler.add([make(1, 4), make(2, 3), make(3, 1)])
   // 1 and 2 padded to 4 tokens each are the budget of 8; a third row would make it 12.
   assert.equal(step(scheduler), 'prefill 1,2')
-  assert.equal(step(scheduler), 'decode 1,2')
-  assert.equal(step(scheduler), 'prefill 3')
+  assert.equal(step(scheduler), 'decode 1,2 prefill 3')
 })
 
-test('a long prompt is read in pieces, and decoding goes on between them', () => {
+test('a long prompt is read in pieces as large as each step may carry, and decoding goes on in all of them', () => {
   const scheduler = new Scheduler<TestSequence>(limits)
-  scheduler.add([new TestSequence(1, 2, 9)])
-  assert.equal(step(scheduler), 'prefill 1')
-  const long = new TestSequence(2, 20, 9)
+  scheduler.add([make(1, 2)])
+  step(scheduler)
+  const long = make(2, 20)
   scheduler.add([long])
-  const steps = Array.from({ length: 7 }, () => step(scheduler))
-  const read = ['prefill 2', 'decode 1', 'prefill 2', 'decode 1', 'prefill 2', 'decode 1,2']
-  assert.deepEqual(steps, ['decode 1', ...read])
-  assert.equal(long.prefilled, 20)
+  const read: number[] = []
+  for (const pieceTokens of [3, 8, 100, 1]) {
+    assert.equal(step(scheduler, pieceTokens), 'decode 1 prefill 2')
+    read.push(long.prefilled)
+  }
+  assert.deepEqual(read, [3, 11, 19, 20])
+  assert.equal(step(scheduler), 'decode 1,2')
 })
 
 test('the row of one that leaves is filled by the last one', () => {
@@ -64,8 +55,8 @@ test('the row of one that leaves is filled by the last one', () => {
   assert.equal(step(scheduler), 'prefill 1,2,3')
   scheduler.finish(a)
   const batch = scheduler.next()
-  assert.deepEqual(batch?.moves, [{ from: 2, to: 0 }])
-  assert.deepEqual(batch?.sequences, [c, b])
+  assert.deepEqual(batch?.copies, [{ from: 2, to: 0, since: 0, until: 2 }])
+  assert.deepEqual(batch?.decode?.sequences, [c, b])
   assert.equal(a.state, 'finished')
 })
 
@@ -74,27 +65,26 @@ test('one that is being read in stays behind the decoding ones when one of them 
   const [a, b, c] = three(2)
   scheduler.add([a, b, c])
   step(scheduler)
-  scheduler.add([new TestSequence(4, 12, 9)])
-  step(scheduler)
-  assert.equal(step(scheduler), 'prefill 4')
+  scheduler.add([make(4, 12)])
+  assert.equal(step(scheduler), 'decode 1,2,3 prefill 4')
   scheduler.finish(a)
   const batch = scheduler.next()
-  assert.deepEqual(batch?.moves, [
-    { from: 2, to: 0 },
-    { from: 3, to: 2 },
+  assert.deepEqual(batch?.copies, [
+    { from: 2, to: 0, since: 0, until: 3 },
+    { from: 3, to: 2, since: 0, until: 8 },
   ])
   assert.deepEqual(
-    batch?.sequences.map(({ id }) => id),
+    batch?.decode?.sequences.map(({ id }) => id),
     [3, 2],
   )
 })
 
-test('a group that does not fit the line is refused whole', () => {
+test('a list that does not fit the line is refused whole', () => {
   const scheduler = new Scheduler<TestSequence>({ ...limits, waitingMax: 3 })
-  assert.equal(scheduler.add([new TestSequence(1, 1, 1), new TestSequence(2, 1, 1)]), true)
-  assert.equal(scheduler.add([new TestSequence(3, 1, 1), new TestSequence(4, 1, 1)]), false)
+  assert.equal(scheduler.add([make(1, 1), make(2, 1)]), true)
+  assert.equal(scheduler.add([make(3, 1), make(4, 1)]), false)
   assert.equal(scheduler.waiting, 2)
-  assert.equal(scheduler.add([new TestSequence(5, 1, 1)]), true)
+  assert.equal(scheduler.add([make(5, 1)]), true)
 })
 
 test('cancelling frees a place in line and a row', () => {
@@ -110,78 +100,79 @@ test('cancelling frees a place in line and a row', () => {
   assert.equal(step(scheduler), 'prefill 3')
 })
 
-test('random traffic: limits hold, rows stay together, all come in order and to their end', () => {
-  const seed = Number(process.env['SEED'] ?? 20261101)
-  for (let round = 0; round < 30; round++) traffic(new Random(seed + round), `SEED=${seed + round}`)
+test('samples of one input read the prompt once', () => {
+  const scheduler = new Scheduler<TestSequence>(limits)
+  const cache = new TestCache()
+  const prompt = [1, 2, 3, 4, 5, 6, 7]
+  scheduler.add([1, 2, 3].map((id) => make(id, prompt, { prefix: 2 })))
+  assert.equal(step(scheduler, 4, cache), 'prefill 1')
+  assert.equal(step(scheduler, 4, cache), 'prefill 1')
+  assert.equal(step(scheduler, 4, cache), 'decode 1 prefill 2,3')
+  assert.equal(cache.read, 7 + 2 + 1)
+  assert.equal(scheduler.reusedTokens, 12)
 })
 
-/** Arrivals, cancellations and steps at random; what a session would hold is kept in `cache` and compared. */
+test('a row that is free is gone on from where the beginning is the same, and behind the same prefix only', () => {
+  const scheduler = new Scheduler<TestSequence>(limits)
+  const cache = new TestCache()
+  const run = (sequence: TestSequence): number => {
+    const before = cache.read
+    scheduler.add([sequence])
+    while (step(scheduler, 8, cache) !== 'idle');
+    return cache.read - before
+  }
+  assert.equal(run(make(1, [1, 2, 3, 4, 5], { prefix: 1, length: 1 })), 5)
+  assert.equal(run(make(2, [1, 2, 3, 9], { prefix: 1, length: 1 })), 1)
+  assert.equal(run(make(3, [1, 2, 3, 9], { prefix: 1, length: 1 })), 1)
+  assert.equal(run(make(4, [1, 2, 3, 9], { prefix: 2, length: 1 })), 4)
+  assert.equal(cache.copied, 0)
+})
+
+test('random traffic: limits hold, rows stay together, all come to their end, tokens made are tokens read', () => {
+  const seed = Number(process.env['SEED'] ?? 20261101)
+  for (let round = 0; round < 40; round++) traffic(new Random(seed + round), `SEED=${seed + round}`)
+})
+
+/** Arrivals, cancellations, pieces and steps at random; what a session would hold is kept in a cache and compared. */
 function traffic(random: Random, name: string): void {
   const own = { rowsMax: 1 + random.below(5), prefillTokensMax: 1 + random.below(24), waitingMax: 1 + random.below(10) }
   const scheduler = new Scheduler<TestSequence>(own)
-  const cache: number[][] = []
+  const cache = new TestCache()
   const all: TestSequence[] = []
-  const startOrder: number[] = []
   const work = (): boolean => scheduler.waiting + scheduler.running > 0
   for (let turn = 0; turn < 400 || work(); turn++) {
     assert.ok(turn < 20_000, `${name}: somebody starves`)
-    if (turn < 400 && random.next() < 0.3) {
-      const sequence = new TestSequence(all.length, 1 + random.below(40), 1 + random.below(12))
+    for (let arrivals = turn < 400 && random.next() < 0.2 ? 1 + random.below(3) : 0; arrivals > 0; arrivals--) {
+      const sequence = randomSequence(random, all.length)
       if (scheduler.add([sequence])) all.push(sequence)
     }
     const victim = all[random.below(Math.max(1, all.length))]
     if (random.next() < 0.05 && victim !== undefined) scheduler.finish(victim)
-    const batch = scheduler.next()
+    const pieceTokens = 1 + random.below(30)
+    const batch = scheduler.next(pieceTokens)
     assert.ok(scheduler.waiting <= own.waitingMax && scheduler.running <= own.rowsMax, name)
     if (batch === null) continue
-    for (const { id } of batch.seeds) startOrder.push(id)
-    play(batch, cache, own, name)
+    const { prefill } = batch
+    const width = Math.max(0, ...(prefill?.tokens.map(({ length }) => length) ?? []))
+    const carried = width * (prefill?.sequences.length ?? 0)
+    assert.ok(carried <= Math.min(pieceTokens, own.prefillTokensMax), `${name}: ${carried} tokens`)
+    const decoding = all.filter(({ state }) => state === 'decoding')
+    assert.equal(batch.decode?.sequences.length ?? 0, decoding.length, `${name}: all that decode do so in every step`)
+    cache.play(batch, name)
     scheduler.advance(batch)
-    for (const sequence of batch.sequences) sample(scheduler, sequence)
+    for (const sequence of sequencesOf(batch)) sample(scheduler, sequence)
   }
-  assert.deepEqual(
-    startOrder,
-    [...startOrder].sort((a, b) => a - b),
-    `${name}: not first come, first served`,
-  )
   assert.ok(
     all.every(({ state }) => state === 'finished'),
     name,
   )
 }
 
-/** Does to `cache` what the batch says, and checks that each row then holds its sequence and nothing else. */
-function play(batch: Batch<TestSequence>, cache: number[][], own: SchedulerLimits, name: string): void {
-  for (const { from, to } of batch.moves) cache[to] = [...(cache[from] as number[])]
-  for (const { row } of batch.seeds) cache[row] = []
-  const width = Math.max(...batch.tokens.map(({ length }) => length))
-  if (batch.phase === 'prefill') assert.ok(width * batch.sequences.length <= own.prefillTokensMax, `${name}: budget`)
-  batch.sequences.forEach((sequence, i) => {
-    assert.equal(sequence.row, batch.start + i, `${name}: rows are neighbours`)
-    const tokens = batch.tokens[i] as readonly number[]
-    assert.ok(tokens.length >= 1, name)
-    const row = cache[sequence.row] as number[]
-    row.push(...tokens)
-    const expected = [...sequence.prompt, ...sequence.output].slice(0, row.length)
-    assert.deepEqual(row, expected, `${name}: row ${sequence.row} holds sequence ${sequence.id}`)
-  })
-}
-
-function sample(scheduler: Scheduler<TestSequence>, sequence: TestSequence): void {
-  if (sequence.state !== 'decoding') return
-  sequence.output.push(-1 - sequence.output.length)
-  if (sequence.output.length === sequence.length) scheduler.finish(sequence)
-}
-
-function three(promptLength: number): [TestSequence, TestSequence, TestSequence] {
-  return [1, 2, 3].map((id) => new TestSequence(id, promptLength, 9)) as [TestSequence, TestSequence, TestSequence]
-}
-
-/** Runs one step with made-up tokens, and says what ran. */
-function step(scheduler: Scheduler<TestSequence>): string {
-  const batch = scheduler.next()
-  if (batch === null) return 'idle'
-  scheduler.advance(batch)
-  for (const sequence of batch.sequences) sample(scheduler, sequence)
-  return `${batch.phase} ${batch.sequences.map(({ id }) => id).join()}`
+/** Prompts are cut from few texts, so that many begin alike. */
+function randomSequence(random: Random, id: number): TestSequence {
+  const text = 1 + random.below(3)
+  const shared = Array.from({ length: random.below(30) }, (_, i) => 100 * text + i)
+  const own = Array.from({ length: 1 + random.below(8) }, (_, i) => 1000 * (id + 1) + i)
+  const client = `c${random.below(3)}`
+  return make(id, [...shared, ...own], { length: 1 + random.below(12), prefix: random.below(3), client })
 }

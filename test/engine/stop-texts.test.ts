@@ -42,6 +42,38 @@ test('the text does not hang on how it is cut', () => {
   }
 })
 
+test('whatever the text, the tokens and the stops, no part of the stop that ends it is ever handed out', () => {
+  const seed = Number(process.env['SEED'] ?? 17)
+  const random = new Random(seed)
+  // Characters of one to four bytes, so that tokens end within them; few of them, so that stops begin often and in vain.
+  const alphabet = ['a', 'b', 'é', '€', '😀']
+  const any = (lengthMax: number): string =>
+    Array.from({ length: 1 + random.below(lengthMax) }, () => alphabet[random.below(alphabet.length)]).join('')
+  for (let round = 0; round < 1000; round++) {
+    const text = any(24)
+    const stops = Array.from({ length: 1 + random.below(4) }, () => any(5))
+    const name = `SEED=${seed}, ${text}, ${stops.join(' ')}`
+    const detokenizer = new Detokenizer(byteTokenizer)
+    const stopTexts = new StopTexts(stops)
+    let out = ''
+    // Where a text ends by the plain definition: at the stop whose end comes first, of those the longest.
+    const ends = stops.map((stop) => ({ at: text.indexOf(stop), stop })).filter(({ at }) => at >= 0)
+    const end = Math.min(...ends.map(({ at, stop }) => at + stop.length))
+    const expected = text.slice(
+      0,
+      Math.min(text.length, ...ends.filter((e) => e.at + e.stop.length === end).map((e) => e.at)),
+    )
+    for (const token of byteTokenizer.encode(text)) {
+      out += stopTexts.push(detokenizer.push(token))
+      assert.ok(expected.startsWith(out), `${name}: ${out} was handed out`)
+      if (stopTexts.found) break
+    }
+    out += stopTexts.push(detokenizer.flush()) + stopTexts.flush()
+    assert.equal(out, expected, name)
+    assert.equal(stopTexts.found, ends.length > 0, name)
+  }
+})
+
 test('half a character is held back until the rest has come', () => {
   assert.deepEqual(detokenize([...Buffer.from('é€😀!')]), ['', 'é', '', '', '€', '', '', '', '😀', '!', ''])
 })

@@ -1,6 +1,7 @@
 // POST and GET /prefixes/{idOrName}/evaluations: what is put in line, what is refused, what is shown.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { greedy } from '../../src/engine/request.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
 import { evaluatedInputsMax } from '../../src/http/schemas/evaluations.ts'
 import { createJobId } from '../../src/jobs/job.ts'
@@ -26,8 +27,14 @@ test('an evaluation is put in line for the prefix, with defaults that work', asy
   const { jobId, prefixId } = response.json()
   assert.deepEqual([prefixId, response.headers['location']], [id, `/jobs/${jobId}`])
   const { datasetId, ...job } = service.queue.data.get(jobId) ?? assert.fail('nothing is in line')
-  const decoding = { strategy: 'greedy', temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, n: 1 }
-  assert.deepEqual(job, { type: 'evaluate', prefixId: id, maxNewTokens: 64, decoding, seed: 1, baselines: true })
+  assert.deepEqual(job, {
+    type: 'evaluate',
+    prefixId: id,
+    maxNewTokens: 64,
+    decoding: greedy,
+    seed: 1,
+    baselines: true,
+  })
   assert.deepEqual(await service.datasets.get(datasetId), examples)
   assert.equal((await service.app.inject(`/jobs/${jobId}`)).json().type, 'evaluate')
 })
@@ -59,7 +66,8 @@ test('what does not go together is refused, each by its place', async () => {
   const items = [{ input: 'a' }, { input: 'a', output: 'b', outputs: ['c'] }, ...examples]
   assert.deepEqual(await refusal(service, { examples: items }), invalid('/examples/0', '/examples/1'))
   assert.deepEqual(await refusal(service, { examples: [{ input: 'a', label: 1 }] }), invalid('/examples/0/label'))
-  assert.equal((await refusal(service, { examples, decoding: { strategy: 'beam' } })).code, 'not_supported')
+  const beams = { strategy: 'greedy', beams: 3 }
+  assert.deepEqual(await refusal(service, { examples, decoding: beams }), invalid('/decoding/beams'))
   assert.equal((await refusal(service, { dataset: `ds_${'0'.repeat(32)}` })).code, 'dataset_not_found')
 })
 

@@ -10,6 +10,7 @@ import { Datasets } from '../../src/prefix/datasets.ts'
 import { Evaluations } from '../../src/prefix/evaluations.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { PrefixRegistry } from '../../src/prefix/registry.ts'
+import { TrainingFiles } from '../../src/prefix/training-files.ts'
 import { MemoryStore } from '../../src/store/memory.ts'
 
 export const version = (JSON.parse(readFileSync('package.json', 'utf8')) as { version: string }).version
@@ -26,6 +27,8 @@ export const model = {
 
 export const usage = { prefixTokens: 10, inputTokens: 12, outputTokens: 2 }
 export const outputs = [{ text: 'Blue Spice.', finishReason: 'stop' as const, tokens: 2 }]
+
+export const runtime = { name: 'onnx', device: 'cpu, 2 threads', precision: 'float32' }
 
 /** Makes the same two words of every request, and remembers what it was asked. */
 export class FakeEngine {
@@ -44,8 +47,8 @@ export class FakeEngine {
     yield { type: 'done', outputs, usage }
   }
 
-  ready(): Promise<void> {
-    return this.readyError === null ? Promise.resolve() : Promise.reject(this.readyError)
+  ready(): Promise<{ runtime: typeof runtime }> {
+    return this.readyError === null ? Promise.resolve({ runtime }) : Promise.reject(this.readyError)
   }
 }
 
@@ -68,9 +71,16 @@ export class FakeQueue implements Omit<JobQueue, 'close'> {
     return this.fails === null ? Promise.resolve(this.jobs.get(jobId) ?? null) : Promise.reject(this.fails)
   }
 
-  list({ limit, status }: Parameters<JobQueue['list']>[0]): ReturnType<JobQueue['list']> {
-    const data = [...this.jobs.values()].filter((job) => status === undefined || job.status === status)
-    return Promise.resolve({ data: data.slice(0, limit), next: data.length > limit ? 'more' : null })
+  list({ limit, status, cursor = '' }: Parameters<JobQueue['list']>[0]): ReturnType<JobQueue['list']> {
+    const data = [...this.jobs.values()]
+      .filter((job) => job.id > cursor && (status === undefined || job.status === status))
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+    const page = data.slice(0, limit)
+    return Promise.resolve({ data: page, next: data.length > limit ? (page.at(-1)?.id ?? null) : null })
+  }
+
+  eventsSoFar(jobId: string): Promise<readonly JobEvent[]> {
+    return this.jobs.has(jobId) ? Promise.resolve(this.history) : Promise.reject(new Error('no such job'))
   }
 
   cancel(jobId: string): Promise<void> {
@@ -138,6 +148,7 @@ export interface Service {
   readonly store: MemoryStore
   readonly registry: PrefixRegistry
   readonly datasets: Datasets
+  readonly files: TrainingFiles
   readonly evaluations: Evaluations
   /** Lines of the log. */
   readonly log: string[]
@@ -146,16 +157,18 @@ export interface Service {
 export function makeService(changes: Partial<HttpParts> = {}): Service {
   const log: string[] = []
   const store = new MemoryStore()
+  const datasets = new Datasets(store)
   const parts = {
     engine: new FakeEngine(),
     queue: new FakeQueue(),
     registry: new PrefixRegistry(store),
-    datasets: new Datasets(store),
+    datasets,
+    files: new TrainingFiles(store, datasets),
     evaluations: new Evaluations(store),
   }
   const logger = pino({ level: 'info' }, { write: (line: string) => void log.push(line) })
   const limits = defaultHttpLimits
-  const app = createHttp({ ...parts, store, model, limits, apiKeys: null, logger, version, form: 'float32', ...changes })
+  const app = createHttp({ ...parts, store, model, limits, apiKeys: null, logger, version, ...changes })
   return { app, ...parts, store, log }
 }
 

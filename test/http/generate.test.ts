@@ -1,6 +1,7 @@
 // POST /generate, answered as one object: what reaches the engine, and what comes back.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { greedy } from '../../src/engine/request.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
 import { addReadyPrefix, makeService, outputs, usage } from './fakes.ts'
 
@@ -11,20 +12,100 @@ test('a request with nothing but an input goes to the bare model with the defaul
   const response = await app.inject({ method: 'POST', url: '/generate', payload: { input } })
   assert.equal(response.statusCode, 200, response.body)
   assert.deepEqual(response.json(), { prefix: null, outputs, usage })
-  const decoding = { strategy: 'greedy', temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, n: 1 }
-  const request = { prefixId: null, inputs: [input], maxNewTokens: 64, stop: [], seed: null, decoding, logprobs: false }
-  assert.deepEqual(engine.requests, [request])
+  const rest = { seed: null, decoding: greedy, logprobs: false, topLogprobs: null }
+  assert.deepEqual(engine.requests, [
+    { prefixId: null, inputs: [input], maxNewTokens: 64, minNewTokens: 0, stop: [], ...rest },
+  ])
 })
 
 test('every field of a request reaches the engine', async () => {
   const service = makeService()
   const { id } = await addReadyPrefix(service)
-  const decoding = { strategy: 'sample', temperature: 0.7, topK: 5, topP: 0.9, repetitionPenalty: 1.1, n: 2 }
-  const rest = { maxNewTokens: 3, stop: ['\n'], seed: 7, decoding, logprobs: true }
-  const payload = { prefix: 'e2e', input: [input, 'x'], ...rest, stream: false }
+  const decoding = {
+    strategy: 'sample',
+    temperature: 0.7,
+    topK: 5,
+    topP: 0.9,
+    minP: 0.05,
+    typicalP: 0.95,
+    repetitionPenalty: 1.1,
+    presencePenalty: -0.5,
+    frequencyPenalty: 0.5,
+    noRepeatNgramSize: 3,
+    bannedTexts: ['cheap'],
+    bannedTokens: [[5, 6]],
+    logitBias: { '50256': -2 },
+    n: 2,
+    bestOf: 5,
+  }
+  const rest = { maxNewTokens: 3, minNewTokens: 1, stop: ['\n'], seed: 7, logprobs: true, topLogprobs: 5 }
+  const payload = { prefix: 'e2e', input: [input, 'x'], ...rest, decoding, stream: false }
   const response = await service.app.inject({ method: 'POST', url: '/generate', payload })
   assert.equal(response.json().prefix, id)
-  assert.deepEqual(service.engine.requests, [{ prefixId: id, inputs: [input, 'x'], ...rest }])
+  const whole = { ...greedy, ...decoding }
+  assert.deepEqual(service.engine.requests, [{ prefixId: id, inputs: [input, 'x'], ...rest, decoding: whole }])
+})
+
+test('without bestOf as many texts are made as are answered', async () => {
+  const { app, engine } = makeService()
+  await app.inject({ method: 'POST', url: '/generate', payload: { input, decoding: { strategy: 'sample', n: 3 } } })
+  assert.equal(engine.requests[0]?.decoding.bestOf, 3)
+})
+
+test('fields that do not go together are refused, each where it stands', async () => {
+  const { app, engine } = makeService()
+  const sample = { strategy: 'sample' }
+  const bad: readonly [string, object][] = [
+    ['/minNewTokens', { maxNewTokens: 4, minNewTokens: 5 }],
+    ['/decoding/bestOf', { decoding: { ...sample, n: 3, bestOf: 2 } }],
+    ['/decoding/bestOf', { decoding: { bestOf: 2 } }],
+    ['/stream', { decoding: { ...sample, bestOf: 2 }, stream: true }],
+    ['/stream', { decoding: { strategy: 'beam' }, stream: true }],
+    ['/logprobs', { decoding: { strategy: 'beam' }, logprobs: true }],
+    ['/topLogprobs', { decoding: { strategy: 'beam' }, topLogprobs: 0 }],
+    ['/decoding/n', { decoding: { strategy: 'beam', n: 6 } }],
+    ['/decoding/n', { decoding: { strategy: 'beam', n: 3, beams: 2 } }],
+    ['/decoding/lengthPenalty', { decoding: { ...sample, lengthPenalty: 1 } }],
+    ['/decoding/earlyStopping', { decoding: { earlyStopping: true } }],
+    ['/decoding/earlyStopping', { decoding: { strategy: 'beam', earlyStopping: 'always' } }],
+    ['/decoding/logitBias', { decoding: { logitBias: { the: 1 } } }],
+    ['/decoding/logitBias/3', { decoding: { logitBias: { '3': -101 } } }],
+    ['/decoding/bannedTexts/0', { decoding: { bannedTexts: [''] } }],
+    ['/decoding/bannedTokens/0', { decoding: { bannedTokens: [[]] } }],
+    ['/decoding/presencePenalty', { decoding: { presencePenalty: 2.5 } }],
+    ['/topLogprobs', { topLogprobs: 21 }],
+  ]
+  for (const [pointer, fields] of bad) {
+    const response = await app.inject({ method: 'POST', url: '/generate', payload: { input, ...fields } })
+    assert.equal(response.statusCode, 400, `${pointer}: ${response.body}`)
+    assert.equal(response.json().errors[0].pointer, pointer)
+  }
+  assert.equal(engine.requests.length, 0)
+})
+
+test('the engine hears of a deadline, and that one has passed is a 504 problem', async () => {
+  const { app, engine } = makeService()
+  const payload = { input, deadlineMs: 50 }
+  await app.inject({ method: 'POST', url: '/generate', payload })
+  assert.equal(engine.requests[0]?.deadlineMs, 50)
+  engine.fails = new ServiceError('deadline_exceeded', 'not done within 50 ms', { deadlineMs: 50 })
+  const response = await app.inject({ method: 'POST', url: '/generate', payload })
+  assert.equal(response.statusCode, 504)
+  assert.equal(response.json().code, 'deadline_exceeded')
+})
+
+test('the engine can tell callers apart by their keys, and is not told the keys', async () => {
+  const { app, engine } = makeService({ apiKeys: ['key-one', 'key-two'] })
+  for (const key of ['key-one', 'key-two', 'key-one']) {
+    const headers = { authorization: `Bearer ${key}` }
+    await app.inject({ method: 'POST', url: '/generate', payload: { input }, headers })
+  }
+  const [one, two, again] = engine.requests.map(({ client }) => client)
+  assert.ok(one !== undefined && one === again && one !== two && !one.includes('key'))
+  const open = makeService()
+  const headers = { authorization: 'Bearer anything' }
+  await open.app.inject({ method: 'POST', url: '/generate', payload: { input }, headers })
+  assert.equal(open.engine.requests[0]?.client, undefined)
 })
 
 test('a prefix is found by its id, its name and its name with a version', async () => {
@@ -107,16 +188,17 @@ test('limits of a request are kept: inputs, their length, stop texts, n, tempera
   assert.equal(engine.requests.length, 0)
 })
 
-test('beam search is not supported, and its fields are refused without it', async () => {
+test('the fields of a beam search reach the engine, and are refused without it', async () => {
   const { app, engine } = makeService()
   const post = (decoding: object) => app.inject({ method: 'POST', url: '/generate', payload: { input, decoding } })
   const beam = await post({ strategy: 'beam', beams: 5, lengthPenalty: 1 })
-  assert.equal(beam.json().code, 'not_supported')
-  assert.deepEqual(beam.json().supported, ['greedy', 'sample'])
+  assert.equal(beam.statusCode, 200)
+  const { strategy, beams, lengthPenalty, earlyStopping } = engine.requests[0]?.decoding ?? assert.fail()
+  assert.deepEqual([strategy, beams, lengthPenalty, earlyStopping], ['beam', 5, 1, false])
   const greedy = await post({ beams: 5 })
   assert.equal(greedy.statusCode, 400)
   assert.equal(greedy.json().errors[0].pointer, '/decoding/beams')
-  assert.equal(engine.requests.length, 0)
+  assert.equal(engine.requests.length, 1)
 })
 
 test('a full waiting line answers 503 with Retry-After', async () => {

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { ServiceError } from '../../src/errors/errors.ts'
 import { defaultHttpLimits } from '../../src/http/http.ts'
 import { kinds } from '../../src/http/problem.ts'
-import { addReadyPrefix, FakeEngine, makeService, model, version } from './fakes.ts'
+import { addReadyPrefix, FakeEngine, makeService, model, runtime, version } from './fakes.ts'
 
 const key = 'a-key-of-16-or-more'
 
@@ -74,7 +74,7 @@ test('GET /readyz tells of each part, and is 503 while one is away or does not a
   const ok = { status: 'ok', detail: null }
   const good = await app.inject('/readyz')
   assert.equal(good.statusCode, 200)
-  assert.deepEqual(good.json(), { status: 'ready', form: 'float32', parts: { engine: ok, queue: ok, store: ok } })
+  assert.deepEqual(good.json(), { status: 'ready', parts: { engine: ok, queue: ok, store: ok }, runtime })
   queue.fails = new ServiceError('queue_unavailable', 'away')
   store.ping = () => new Promise(() => {})
   engine.readyError = new Error('no model')
@@ -82,12 +82,12 @@ test('GET /readyz tells of each part, and is 503 while one is away or does not a
   assert.equal(bad.statusCode, 503)
   assert.deepEqual(bad.json(), {
     status: 'not_ready',
-    form: 'float32',
     parts: {
       engine: { status: 'failed', detail: 'no model' },
       queue: { status: 'failed', detail: 'away' },
       store: { status: 'failed', detail: 'no answer within 20 ms' },
     },
+    runtime: null,
   })
 })
 

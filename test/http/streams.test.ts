@@ -7,7 +7,7 @@ import type { GenerateEvent, GenerateRequest } from '../../src/engine/request.ts
 import { ServiceError } from '../../src/errors/errors.ts'
 import { defaultHttpLimits } from '../../src/http/http.ts'
 import { encodeEvents } from '../../src/http/streams.ts'
-import { examples, makeJob, makeService, outputs, type Service, usage } from './fakes.ts'
+import { examples, makeJob, makeService, outputs, type Service, usage, runtime } from './fakes.ts'
 
 async function listen({ app }: Service): Promise<string> {
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -52,8 +52,8 @@ class PatientEngine {
     throw new ServiceError('cancelled', 'the request was cancelled')
   }
 
-  ready(): Promise<void> {
-    return Promise.resolve()
+  ready(): Promise<{ runtime: typeof runtime }> {
+    return Promise.resolve({ runtime })
   }
 }
 

@@ -167,6 +167,8 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
 
     test('a history is told as it happens, and again from any event on', async () => {
       const jobId = await enqueue('steps 5')
+      assert.deepEqual(await queue.eventsSoFar(jobId), [])
+      await assert.rejects(queue.eventsSoFar('job_absent'), { code: 'job_not_found' })
       const live = follow(queue, jobId)
       await withWorker(async (ends) => {
         const events = await live
@@ -183,6 +185,8 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
           [1, 2, 3, 4, 5],
         )
         for (const id of [0, 3, 6, 7]) assert.deepEqual(await follow(queue, jobId, id), events.slice(id))
+        assert.deepEqual(await queue.eventsSoFar(jobId), events)
+        assert.ok(events.every(({ data }) => Date.parse(String(data.at)) > 0))
         assert.deepEqual(
           ends.find(([id]) => id === jobId),
           [jobId, 'pfx_steps5', 'succeeded', null],

@@ -1,6 +1,7 @@
 // What the job tests share: jobs to put in line, and ways to follow them.
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { greedy } from '../../src/engine/request.ts'
 import type { EvaluateJobData, JobEvent, JobQueue, TrainJobData } from '../../src/jobs/job.ts'
 import type { Broker } from '../../src/jobs/broker.ts'
 import { startWorker, type JobEnd, type JobLog, type JobWorker } from '../../src/jobs/worker.ts'
@@ -32,8 +33,7 @@ export function jobData(template: string): TrainJobData {
 
 /** `command` is what the test processor is to do. */
 export function evaluationData(command: string): EvaluateJobData {
-  const decoding = { strategy: 'greedy', temperature: 1, topK: 0, topP: 1, repetitionPenalty: 1, n: 1 } as const
-  const asked = { maxNewTokens: 8, decoding, seed: 1, baselines: true }
+  const asked = { maxNewTokens: 8, decoding: greedy, seed: 1, baselines: true }
   return { type: 'evaluate', prefixId: `pfx_${command.replace(/\W/g, '')}`, datasetId: command, ...asked }
 }
 

@@ -1,10 +1,11 @@
 // MODEL folders that cannot be used: each is refused with the file, the tensor or the field that is wrong.
 import assert from 'node:assert/strict'
-import { cp, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
 import { openModel } from '../../src/model/model.ts'
+import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import { readSafetensors, toFloat32, writeSafetensors } from '../../src/tensor/safetensors.ts'
 import { openTokenizer } from '../../src/tokenizer/tokenizer.ts'
 import { goldenFolder } from '../golden/gpt2.ts'
@@ -76,6 +77,24 @@ for (const [field, value, message] of [
     await assert.rejects(openModel(folder), { code: 'model_invalid', message })
   })
 }
+
+test('a folder of links to files elsewhere, as in the cache of Hugging Face, runs', async () => {
+  const snapshot = path.join(folder, 'snapshots', 'revision')
+  const files = await readdir(folder)
+  await mkdir(path.join(folder, 'blobs'))
+  await mkdir(snapshot, { recursive: true })
+  for (const file of files) {
+    await rename(path.join(folder, file), path.join(folder, 'blobs', `of-${file}`))
+    await symlink(path.join('..', '..', 'blobs', `of-${file}`), path.join(snapshot, file))
+  }
+  const { weights, config, forwardGraph } = await openModel(snapshot)
+  const { layers, heads, headDim } = config
+  const layout = { layers, heads, headDim, rowsMax: 1, positionsMax: 8 }
+  const session = await createOnnxRuntime({ threads: 1 }).openSession(forwardGraph(), weights, layout)
+  const logits = await session.extend(0, [[1, 2, 3]])
+  assert.ok(logits.length > 0 && logits.every(Number.isFinite))
+  await session.dispose()
+})
 
 test('an index that points outside the folder is refused', async () => {
   await writeFile(

@@ -10,7 +10,7 @@ const runtime = createOnnxRuntime({ threads: 1 })
 
 async function openSession(folder: string): Promise<DecodeSession> {
   const model = await openModel(folder)
-  return runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax: 4 })
+  return runtime.openSession(model.forwardGraph(runtime.segments), model.weights, { ...model.config, rowsMax: 4 })
 }
 
 const goldenPast: Past = {
@@ -79,12 +79,47 @@ test('a prompt given in pieces leaves the same cache as one given whole', async 
   await session.dispose()
 })
 
+test('rows that decode and a piece of a prompt share a step, and each is as it would be alone', async () => {
+  const session = await openSession(`${goldenFolder}/model`)
+  const [a, b] = golden.expected.decode.prefix as [GoldenDecode, GoldenDecode]
+  const width = a.logits.shape[1] as number
+  for (const row of [0, 1, 2]) session.seed(row, goldenPast)
+  await session.extend(0, [a.prompt, b.prompt])
+  const parts = [
+    { start: 0, tokens: [[a.ids[0] as number], [b.ids[0] as number]] },
+    { start: 2, tokens: [a.prompt] },
+  ]
+  const logits = await session.step(parts)
+  assertClose('first decoding row', logits.subarray(0, width), a.logits.data.slice(width, 2 * width), 1e-5)
+  assertClose('second', logits.subarray(width, 2 * width), b.logits.data.slice(width, 2 * width), 1e-5)
+  assertClose('the prompt', logits.subarray(2 * width), a.logits.data.slice(0, width), 1e-5)
+  const next = await session.extend(2, [[a.ids[0] as number]])
+  assertClose('after the prompt', next, a.logits.data.slice(width, 2 * width), 1e-5)
+  await session.dispose()
+})
+
+test('a beginning is copied in two parts, and cut off in its own row', async () => {
+  const session = await openSession(`${goldenFolder}/model`)
+  const { prompt, logits } = golden.expected.decode.prefix[0] as GoldenDecode
+  session.seed(3, goldenPast)
+  await session.extend(3, [[...prompt, 1, 2]])
+  const held = goldenPast.length + prompt.length - 1
+  session.copy(3, 0, 0, goldenPast.length)
+  session.copy(3, 0, goldenPast.length, held)
+  session.copy(3, 3, held, held)
+  for (const row of [0, 3]) {
+    const last = await session.extend(row, [prompt.slice(-1)])
+    assertClose(`row ${row}`, last, logits.data.slice(0, logits.shape[1]), 1e-5)
+  }
+  await session.dispose()
+})
+
 test('a row moved to another place goes on from there', async () => {
   const session = await openSession(`${goldenFolder}/model`)
   const { prompt, ids, logits } = golden.expected.decode.prefix[0] as GoldenDecode
   session.seed(3, goldenPast)
   await session.extend(3, [prompt])
-  session.move(3, 0)
+  session.copy(3, 0, 0, session.lengths[3] as number)
   const next = await session.extend(0, [[ids[0] as number]])
   const width = logits.shape[1] as number
   assertClose('logits', next, logits.data.slice(width, 2 * width), 1e-5)
@@ -123,9 +158,8 @@ test('the cache grows for a long row and shrinks when it has left, and rows that
   session.seed(0, null)
   session.seed(1, null)
   await session.extend(0, [[short[0] as number], long])
-  session.trim(2)
   const beside = (await session.extend(0, [[short[1] as number]])).slice()
-  session.trim(1)
+  session.release([1])
   const after = (await session.extend(0, [[short[2] as number]])).slice()
   assertClose('beside a long row', beside, alone[1] as Float32Array, 1e-5)
   assertClose('after it left', after, alone[2] as Float32Array, 1e-5)

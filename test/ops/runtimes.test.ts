@@ -6,8 +6,9 @@ import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import { evaluate } from '../../src/runtime/reference/reference.ts'
-import type { Feeds } from '../../src/runtime/runtime.ts'
+import type { Feeds, Runtime } from '../../src/runtime/runtime.ts'
 import type { Weight, Weights } from '../../src/tensor/weights.ts'
+import { testCuda } from '../runtime/cuda/runtimes.ts'
 import { cases } from './cases.ts'
 import { ready, seed, type ReadyCase } from './run-case.ts'
 
@@ -22,26 +23,34 @@ after(async () => {
   await rm(folder, { recursive: true })
 })
 
-const runtime = createOnnxRuntime({ threads: 1 })
+const onnx = createOnnxRuntime({ threads: 1 })
+let cuda: Runtime | null = null
+const columns: readonly { readonly name: string; readonly skip: false | string; readonly open: () => Runtime }[] = [
+  { name: 'onnx', skip: false, open: () => onnx },
+  { name: 'cuda', skip: testCuda.skip, open: () => (cuda ??= testCuda.open({ checked: true })) },
+]
 
-for (const [op, list] of Object.entries(cases)) {
-  for (const opCase of list) {
-    test(`${op}, ${opCase.name}: ${runtime.name} agrees with the reference`, async () => {
-      const readyCase = ready(opCase)
-      const expected = evaluate(readyCase.graph, readyCase.feeds, readyCase.weights)
-      const program = await runtime.compile(readyCase.graph, await writeWeights(readyCase))
-      const actual = await program.run(narrow(readyCase.feeds))
-      await program.dispose()
-      for (const [name, tensor] of Object.entries(expected)) {
-        assert.deepEqual([...actual[name]!.shape], [...tensor.shape], name)
-        tensor.data.forEach((value, i) => {
-          const got = actual[name]!.data[i]!
-          assert.ok(
-            Math.abs(got - value) <= tolerance * Math.max(1, Math.abs(value)),
-            `${name}[${i}]: ${got} instead of ${value}, seed ${seed}`,
-          )
-        })
-      }
+for (const { name: column, skip, open } of columns) {
+  for (const [op, list] of Object.entries(cases)) {
+    for (const opCase of list) {
+      test(`${op}, ${opCase.name}: ${column} agrees with the reference`, { skip }, () => check(open(), ready(opCase)))
+    }
+  }
+}
+
+async function check(runtime: Runtime, readyCase: ReadyCase): Promise<void> {
+  const expected = evaluate(readyCase.graph, readyCase.feeds, readyCase.weights)
+  const program = await runtime.compile(readyCase.graph, await writeWeights(readyCase))
+  const actual = await program.run(narrow(readyCase.feeds))
+  await program.dispose()
+  for (const [name, tensor] of Object.entries(expected)) {
+    assert.deepEqual([...actual[name]!.shape], [...tensor.shape], name)
+    tensor.data.forEach((value, i) => {
+      const got = actual[name]!.data[i]!
+      assert.ok(
+        Math.abs(got - value) <= tolerance * Math.max(1, Math.abs(value)),
+        `${name}[${i}]: ${got} instead of ${value}, seed ${seed}`,
+      )
     })
   }
 }

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { newId } from '../../src/prefix/ids.ts'
 import { PrefixRegistry } from '../../src/prefix/registry.ts'
 import { MemoryStore } from '../../src/store/memory.ts'
-import { keys, newPrefix } from './sample-prefix.ts'
+import { keys, newPrefix, samplePrefix } from './sample-prefix.ts'
 
 describe('prefix ids', () => {
   test('have 24 characters after their kind and sort from the newest to the oldest', () => {
@@ -216,3 +216,36 @@ describe('PrefixRegistry: pages', () => {
     }
   })
 })
+
+describe('PrefixRegistry: what a reference meant a moment ago', () => {
+  test('is taken from memory, but not once this process has changed something', async () => {
+    const store = new CountingStore()
+    const registry = new PrefixRegistry(store)
+    const first = await registry.create(newPrefix('e2e'))
+    await registry.publish(first.id, samplePrefix())
+    const reads = async (): Promise<number> => {
+      const before = store.reads
+      await registry.findReady('e2e')
+      return store.reads - before
+    }
+    assert.ok((await reads()) > 0)
+    assert.equal(await reads(), 0)
+    const second = await registry.create(newPrefix('e2e'))
+    assert.equal((await registry.findReady('e2e')).id, first.id)
+    await registry.publish(second.id, samplePrefix())
+    assert.equal((await registry.findReady('e2e')).id, second.id)
+    await registry.delete(second.id)
+    assert.equal((await registry.findReady('e2e')).id, first.id)
+    await registry.delete(first.id)
+    await assert.rejects(registry.findReady('e2e'), /no prefix/)
+  })
+})
+
+class CountingStore extends MemoryStore {
+  reads = 0
+
+  override get(key: string): Promise<Uint8Array | null> {
+    this.reads++
+    return super.get(key)
+  }
+}

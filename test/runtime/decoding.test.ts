@@ -10,7 +10,7 @@ import { isExact } from '../../src/runtime/onnx/measure.ts'
 import { decodingForms } from '../../src/runtime/onnx/measure-decoding.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import type { DecodeSession, Past } from '../../src/runtime/runtime.ts'
-import { golden, goldenFolder, type GoldenDecode } from '../golden/gpt2.ts'
+import { golden, goldenFolder } from '../golden/gpt2.ts'
 
 let folder: string
 before(async () => {
@@ -44,7 +44,7 @@ for (const form of quantized) {
       values: Float32Array.from(values!.data),
       length: golden.prefixLength,
     }
-    for (const { prompt, ids, logits } of golden.expected.decode.prefix as readonly GoldenDecode[]) {
+    for (const { prompt, ids, logits } of golden.expected.decode.prefix) {
       const width = logits.shape[1] as number
       session.seed(0, past)
       let input: readonly number[] = prompt
@@ -109,9 +109,7 @@ test('the form is measured once and kept; a folder that cannot be written leaves
   const again = await createOnnxRuntime({ threads: 1, fast }).decodingForm(model.forwardGraph(), model.weights)
   assert.deepEqual([again, notes.length], [form, 1])
 
-  const layer = Object.keys(
-    JSON.parse(await readFile(path.join(own, 'forms.json'), 'utf8')) as object,
-  )[0] as string
+  const layer = Object.keys(JSON.parse(await readFile(path.join(own, 'forms.json'), 'utf8')) as object)[0] as string
   const blocked = path.join(folder, 'blocked')
   await mkdir(blocked)
   await writeFile(path.join(blocked, 'forms.json'), JSON.stringify({ [layer]: 'blocks' }))
@@ -137,9 +135,7 @@ async function greedy(session: DecodeSession, prompts: readonly number[][], step
   let inputs: readonly number[][] = prompts
   for (let step = 0; step < steps; step++) {
     const logits = await session.extend(0, inputs)
-    const next = prompts.map((_, i) =>
-      largest(logits.subarray(i * session.vocabulary, (i + 1) * session.vocabulary)),
-    )
+    const next = prompts.map((_, i) => largest(logits.subarray(i * session.vocabulary, (i + 1) * session.vocabulary)))
     next.forEach((token, i) => made[i]?.push(token))
     inputs = next.map((token) => [token])
   }

@@ -1,19 +1,21 @@
-// The golden model with the two runtimes that are held against PyTorch, and how close each must come.
+// The golden model with the runtimes that are held against PyTorch, and how close each must come.
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { Graph } from '../../src/graph/graph.ts'
 import { openModel } from '../../src/model/model.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import { evaluate } from '../../src/runtime/reference/reference.ts'
-import type { Feeds } from '../../src/runtime/runtime.ts'
+import type { Feeds, Runtime } from '../../src/runtime/runtime.ts'
 import { readSafetensors, toFloat32 } from '../../src/tensor/safetensors.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
 import { goldenFeeds, goldenFolder } from '../golden/gpt2.ts'
+import { testCuda } from '../runtime/cuda/runtimes.ts'
 
 type Run = (graph: Graph, feeds: Feeds) => Promise<Record<string, Tensor>>
 
 interface GoldenRuntime {
   readonly name: string
+  readonly skip: false | string
   /** Of the largest value; PyTorch's own float32 is off by up to 1e-6 on the same figures. */
   readonly tolerance: number
   readonly run: Run
@@ -23,9 +25,12 @@ interface GoldenRuntime {
 
 export const model = await openModel(`${goldenFolder}/model`)
 
+let cuda: Runtime | null = null
+
 export const goldenRuntimes: readonly GoldenRuntime[] = [
   {
     name: 'onnx',
+    skip: false,
     tolerance: 1e-5,
     run: async (graph, feeds) => {
       const program = await createOnnxRuntime({ threads: 1 }).compile(graph, model.weights)
@@ -36,7 +41,21 @@ export const goldenRuntimes: readonly GoldenRuntime[] = [
     feeds: goldenFeeds,
   },
   {
+    name: 'cuda',
+    skip: testCuda.skip,
+    tolerance: 1e-5,
+    run: async (graph, feeds) => {
+      cuda ??= testCuda.open()
+      const program = await cuda.compile(graph, model.weights)
+      const outputs = await program.run(feeds)
+      await program.dispose()
+      return outputs
+    },
+    feeds: goldenFeeds,
+  },
+  {
     name: 'reference',
+    skip: false,
     tolerance: 1e-12,
     run: async (graph, feeds) => evaluate(graph, feeds, await referenceWeights()),
     feeds: (reduction) => {

@@ -12,9 +12,9 @@ import { goldenRuntimes, model } from './golden-runs.ts'
 const direct = prefixShape(model.config, golden.prefixLength, 0)
 const network = prefixShape(model.config, golden.prefixLength, golden.middle)
 
-for (const { name, tolerance, run, feeds } of goldenRuntimes) {
+for (const { name, skip, tolerance, run, feeds } of goldenRuntimes) {
   for (const reduction of ['sum', 'mean'] as const) {
-    test(`${name}: losses and prefix gradients of the ${reduction} agree with PyTorch`, async () => {
+    test(`${name}: losses and prefix gradients of the ${reduction} agree with PyTorch`, { skip }, async () => {
       const prefix = { keys: toTensor(golden.prefix['keys']!), values: toTensor(golden.prefix['values']!) }
       const outputs = await run(trainingGraph(model, direct), { ...feeds(reduction), ...prefix })
       assertClose('token losses', outputs['tokenLosses']!.data, golden.expected.tokenLosses.data, tolerance)
@@ -24,7 +24,9 @@ for (const { name, tolerance, run, feeds } of goldenRuntimes) {
     })
   }
 
-  test(`${name}: the reparametrized prefix and the gradients of its five parameters agree with PyTorch`, async () => {
+  test(`${name}: the reparametrized prefix and the gradients of its five parameters agree with PyTorch`, {
+    skip,
+  }, async () => {
     const parameters = Object.fromEntries(Object.entries(golden.network).map(([key, value]) => [key, toTensor(value)]))
     const folded = await run(foldGraph(model, network), parameters)
     assertClose('keys', folded['folded.keys']!.data, golden.expected.reparametrized.keys.data, tolerance)

@@ -1,11 +1,13 @@
 // Evaluations of a prefix: put in line, and looked at.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ServiceError } from '../../errors/errors.ts'
-import { createJobId } from '../../jobs/job.ts'
+import { createJobId, type EvaluateJobData } from '../../jobs/job.ts'
 import { checkExamples, listedMax } from '../../prefix/datasets.ts'
 import type { Example } from '../../prefix/example.ts'
 import { groupByInput } from '../../prefix/references.ts'
+import { checkDecoding, toDecoding } from '../decoding.ts'
 import type { HttpParts } from '../parts.ts'
+import type { Observations } from '../request-log.ts'
 import {
   AcceptedEvaluation,
   EvaluateBody,
@@ -17,9 +19,8 @@ import {
 import { PrefixParams } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
 import { type FieldError, invalidFields } from '../validation.ts'
-import { checkDecoding, toDecoding } from './generate.ts'
 
-export function evaluationRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+export function evaluationRoutes(parts: HttpParts, observations: Observations): FastifyPluginAsyncTypebox {
   const { registry, evaluations } = parts
   return async (app) => {
     app.post(
@@ -42,8 +43,9 @@ export function evaluationRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
           },
         },
       },
-      async ({ params, body }, reply) => {
-        const accepted = await startEvaluation(params.idOrName, body, parts)
+      async (request, reply) => {
+        const { params, body } = request
+        const accepted = await startEvaluation(params.idOrName, body, parts, observations.traceOf(request))
         return reply.code(202).header('location', `/jobs/${accepted.jobId}`).send(accepted)
       },
     )
@@ -67,7 +69,12 @@ export function evaluationRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
   }
 }
 
-async function startEvaluation(idOrName: string, body: EvaluateBody, { registry, datasets, queue }: HttpParts) {
+async function startEvaluation(
+  idOrName: string,
+  body: EvaluateBody,
+  { registry, datasets, queue }: HttpParts,
+  trace: Pick<EvaluateJobData, 'traceparent'>,
+) {
   const { maxNewTokens, seed, baselines } = body
   checkFields(body)
   const { id: prefixId } = await registry.findReady(idOrName)
@@ -80,13 +87,13 @@ async function startEvaluation(idOrName: string, body: EvaluateBody, { registry,
   const datasetId = (await datasets.put(examples)).id
   const jobId = createJobId()
   const decoding = toDecoding(body.decoding)
-  await queue.enqueue(jobId, { type: 'evaluate', prefixId, datasetId, maxNewTokens, decoding, seed, baselines })
+  const asked = { prefixId, datasetId, maxNewTokens, decoding, seed, baselines }
+  await queue.enqueue(jobId, { type: 'evaluate', ...asked, ...trace })
   return { jobId, prefixId }
 }
 
 function checkFields({ examples, dataset, decoding }: EvaluateBody): void {
-  checkDecoding(decoding)
-  const errors: FieldError[] = []
+  const errors: FieldError[] = checkDecoding(decoding)
   if ((examples === undefined) === (dataset === undefined)) {
     const received = examples === undefined ? 'neither' : 'both'
     errors.push({ pointer: '', expected: 'either examples or dataset', received })

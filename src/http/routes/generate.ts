@@ -1,18 +1,26 @@
 // POST /generate: text from the frozen model, steered by a stored prefix or by none.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import type { Decoding, GenerateEvent, GenerateRequest } from '../../engine/request.ts'
-import { ServiceError } from '../../errors/errors.ts'
+import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
+import { clientOf } from '../auth.ts'
+import { checkDecoding, toDecoding } from '../decoding.ts'
+import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
+import type { Generations } from '../generations.ts'
 import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
 import { GenerateBody, Generated, GeneratedStream } from '../schemas/generate.ts'
 import { problems } from '../schemas/shared.ts'
-import { type ServerEvent, type Streams, withinMs } from '../streams.ts'
+import type { ServerEvent, Streams } from '../streams.ts'
 import { invalidFields } from '../validation.ts'
 
-export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metrics): FastifyPluginAsyncTypebox {
-  const { engine, registry, limits } = parts
+export function generateRoutes(
+  parts: HttpParts,
+  generations: Generations,
+  streams: Streams,
+  metrics: Metrics,
+): FastifyPluginAsyncTypebox {
+  const { registry, limits } = parts
   return async (app) => {
     app.post(
       '/generate',
@@ -30,115 +38,88 @@ export function generateRoutes(parts: HttpParts, streams: Streams, metrics: Metr
                 'text/event-stream': { schema: GeneratedStream },
               },
             },
-            ...problems(400, 404, 409, 413, 415, 422, 503),
+            ...problems(400, 404, 409, 413, 415, 422, 503, 504),
           },
         },
       },
       async (request, reply) => {
         const { body } = request
-        checkDecoding(body.decoding)
+        checkBody(body)
+        // Without keys an Authorization header is anybody's word.
+        const client = parts.apiKeys === null ? '' : clientOf(request)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
-        if (!body.stream) {
-          const abort = new AbortController()
-          // The client hung up: stop decoding for it, and give its rows to another.
-          reply.raw.once('close', () => abort.abort())
-          const generated = await lastOf(engine.generate(toEngine(body, prefixId), abort.signal), prefixId)
-          metrics.countTokens(generated.usage.outputTokens)
-          return generated
-        }
-        const signal = streams.enter(reply)
-        const events = engine.generate(toEngine(body, prefixId), signal)[Symbol.asyncIterator]()
-        // What is wrong with the request shows before the first event, and still has a status to be told with.
-        const first = events.next()
-        await withinMs(first, limits.keepAliveMs)
-        return streams.send(reply, toServerEvents({ events, first }, { prefixId, request, metrics }))
+        const asked = toEngine(body, prefixId, client)
+        const made = { request, reply, generations, metrics }
+        if (!body.stream) return toGenerated(await generateWhole(asked, made), prefixId)
+        const begun = await beginStream(asked, { ...made, limits, streams })
+        return streams.send(reply, toServerEvents(readEvents(begun, metrics), { prefixId, request }))
       },
     )
   }
 }
 
 /** What the schema cannot say of fields that go together. */
-export function checkDecoding({ strategy, beams, lengthPenalty }: GenerateBody['decoding']): void {
-  if (strategy === 'beam') {
-    const message = 'decoding.strategy "beam" is not supported by this version; "greedy" and "sample" are'
-    throw new ServiceError('not_supported', message, { supported: ['greedy', 'sample'] })
+function checkBody(body: GenerateBody): void {
+  const { decoding, stream, minNewTokens, maxNewTokens, logprobs, topLogprobs } = body
+  const errors = checkDecoding(decoding)
+  if (minNewTokens > maxNewTokens) {
+    const expected = `at most maxNewTokens, which is ${maxNewTokens}`
+    errors.push({ pointer: '/minNewTokens', expected, received: String(minNewTokens) })
   }
-  const errors = Object.entries({ beams, lengthPenalty })
-    .filter(([, value]) => value !== undefined)
-    .map(([field, value]) => {
-      const expected = `nothing, as it is for strategy "beam" and the strategy is "${strategy}"`
-      return { pointer: `/decoding/${field}`, expected, received: String(value) }
+  const { n, bestOf = n } = decoding
+  if (stream && (bestOf > n || decoding.strategy === 'beam')) {
+    const expected = 'false, as it is known only at the end which texts are the best'
+    errors.push({ pointer: '/stream', expected, received: 'true' })
+  }
+  for (const [field, value] of Object.entries({ logprobs: logprobs || null, topLogprobs })) {
+    if (decoding.strategy !== 'beam' || value === null) continue
+    errors.push({
+      pointer: `/${field}`,
+      expected: 'none, as beams are not scored token by token',
+      received: String(value),
     })
+  }
   if (errors.length > 0) throw invalidFields(errors)
 }
 
-function toEngine(body: GenerateBody, prefixId: string | null): GenerateRequest {
-  const { input, maxNewTokens, stop, seed, logprobs } = body
+function toEngine(body: GenerateBody, prefixId: string | null, client: string): GenerateRequest {
+  const { input, maxNewTokens, minNewTokens, stop, seed, logprobs, topLogprobs, deadlineMs } = body
   const inputs = typeof input === 'string' ? [input] : input
-  return { prefixId, inputs, maxNewTokens, stop, seed, decoding: toDecoding(body.decoding), logprobs }
+  const decoding = toDecoding(body.decoding)
+  const whom = { ...(client !== '' && { client }), ...(deadlineMs !== undefined && { deadlineMs }) }
+  return { prefixId, inputs, maxNewTokens, minNewTokens, stop, seed, decoding, logprobs, topLogprobs, ...whom }
 }
 
-/** Of a body that `checkDecoding` has let through. */
-export function toDecoding(decoding: GenerateBody['decoding']): Decoding {
-  const { strategy, temperature, topK, topP, repetitionPenalty, n } = decoding
-  return {
-    strategy: strategy === 'sample' ? ('sample' as const) : ('greedy' as const),
-    temperature,
-    topK,
-    topP,
-    repetitionPenalty,
-    n,
-  }
-}
-
-async function lastOf(events: AsyncIterable<GenerateEvent>, prefixId: string | null): Promise<Generated> {
-  for await (const event of events) if (event.type === 'done') return toGenerated(event, prefixId)
-  throw unfinished()
-}
-
-function toGenerated(event: Extract<GenerateEvent, { type: 'done' }>, prefix: string | null): Generated {
-  const outputs = event.outputs.map(({ text, finishReason, tokens, logprobs }) => {
-    return { text, finishReason, tokens, ...(logprobs && { logprobs: [...logprobs] }) }
-  })
+function toGenerated(event: Generation, prefix: string | null): Generated {
+  const outputs = event.outputs.map(({ text, finishReason, tokens, logprobs, topLogprobs }) => ({
+    text,
+    finishReason,
+    tokens,
+    ...(logprobs && { logprobs: [...logprobs] }),
+    // A copy, as schemas have no word for what is read only.
+    ...(topLogprobs && { topLogprobs: topLogprobs.map(({ top, ...token }) => ({ ...token, top: [...top] })) }),
+  }))
   return { prefix, outputs, usage: event.usage }
-}
-
-interface Source {
-  readonly events: AsyncIterator<GenerateEvent>
-  /** Asked for already. */
-  readonly first: Promise<IteratorResult<GenerateEvent>>
 }
 
 interface Target {
   readonly prefixId: string | null
   readonly request: FastifyRequest
-  readonly metrics: Metrics
 }
 
 /** An error has no status any more to be told with, and becomes the last event. */
-async function* toServerEvents({ events, first }: Source, target: Target): AsyncGenerator<ServerEvent> {
-  const { prefixId, request, metrics } = target
+async function* toServerEvents(
+  events: AsyncIterable<GenerateEvent>,
+  { prefixId, request }: Target,
+): AsyncGenerator<ServerEvent> {
   try {
-    for (let next = first; ; next = events.next()) {
-      const { value, done } = await next
-      if (done === true) throw unfinished()
-      if (value.type === 'done') {
-        metrics.countTokens(value.usage.outputTokens)
-        yield { event: 'done', data: toGenerated(value, prefixId) }
-        return
-      }
-      yield { event: 'token', data: { index: value.index, text: value.text } }
+    for await (const event of events) {
+      if (event.type === 'done') yield { event: 'done', data: toGenerated(event, prefixId) }
+      else yield { event: 'token', data: { index: event.index, text: event.text } }
     }
   } catch (error) {
     const problem = toProblem(error, request)
     if (problem.code === 'internal') request.log.error({ err: error }, 'unexpected error in a stream')
     yield { event: 'error', data: problem }
-  } finally {
-    await events.return?.()
   }
-}
-
-/** A bug of the engine. */
-function unfinished(): Error {
-  return new Error('the generation ended without its last event')
 }

@@ -10,11 +10,7 @@ import type { ServerEvent, Streams } from '../streams.ts'
 import { readNumbers } from '../validation.ts'
 
 export function jobRoutes({ queue }: HttpParts, streams: Streams): FastifyPluginAsyncTypebox {
-  const find = async (id: string): Promise<Job> => {
-    const job = /^job_[0-9a-z]{1,64}$/.test(id) ? await queue.get(id) : null
-    if (job === null) throw new ServiceError('job_not_found', `there is no job ${JSON.stringify(id.slice(0, 100))}`)
-    return job
-  }
+  const find = (id: string): Promise<Job> => findJob(id, queue)
 
   return async (app) => {
     app.get(
@@ -99,6 +95,13 @@ export function jobRoutes({ queue }: HttpParts, streams: Streams): FastifyPlugin
       },
     )
   }
+}
+
+/** Throws `job_not_found`. */
+export async function findJob(id: string, queue: Pick<HttpParts['queue'], 'get'>): Promise<Job> {
+  const job = /^job_[0-9a-z]{1,64}$/.test(id) ? await queue.get(id) : null
+  if (job === null) throw new ServiceError('job_not_found', `there is no job ${JSON.stringify(id.slice(0, 100))}`)
+  return job
 }
 
 /** A queue that goes away in the middle ends the stream: clients come back with Last-Event-ID. */

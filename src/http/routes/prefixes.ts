@@ -5,6 +5,7 @@ import { ServiceError } from '../../errors/errors.ts'
 import type { Job, JobStatus } from '../../jobs/job.ts'
 import { decodePrefix } from '../../prefix/artifact.ts'
 import type { PrefixRecord, PrefixStatus } from '../../prefix/record.ts'
+import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { peftArchive } from '../peft-archive.ts'
 import { ArtifactQuery, PrefixPage, PrefixParams, PrefixQuery, PrefixSchema } from '../schemas/prefixes.ts'
@@ -13,7 +14,7 @@ import { readNumbers } from '../validation.ts'
 
 const Bytes = Type.Unsafe<Buffer>({ type: 'string', contentMediaType: 'application/octet-stream' })
 
-export function prefixRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+export function prefixRoutes(parts: HttpParts, metrics: Metrics): FastifyPluginAsyncTypebox {
   const { registry } = parts
   return async (app) => {
     app.get(
@@ -96,13 +97,20 @@ export function prefixRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         },
       },
       async ({ params }, reply) => {
-        const record = await registry.find(params.idOrName)
-        if (isUnderWay(record)) await cancelQuietly(record, parts)
-        await registry.delete(record.id)
+        await deletePrefix(params.idOrName, { ...parts, metrics })
         return reply.code(204).send(null)
       },
     )
   }
+}
+
+/** Its training is cancelled first. */
+export async function deletePrefix(idOrName: string, parts: HttpParts & { readonly metrics: Metrics }): Promise<void> {
+  const { registry, metrics } = parts
+  const record = await registry.find(idOrName)
+  if (isUnderWay(record)) await cancelQuietly(record, parts)
+  await registry.delete(record.id)
+  metrics.forgetPrefix(record.id)
 }
 
 function isUnderWay({ status }: PrefixRecord): boolean {
@@ -151,6 +159,13 @@ function fileNameOf({ id, name, version }: PrefixRecord): string {
 
 /** The same; schemas have no word for what is read only. */
 export function toAnswer(record: PrefixRecord) {
-  const { dataset, metrics, samples, training } = record
-  return { ...record, dataset, metrics: { ...metrics }, samples: [...samples], training: { ...training } }
+  const { dataset, fineTuning, metrics, samples, training } = record
+  return {
+    ...record,
+    dataset,
+    metrics: { ...metrics },
+    samples: [...samples],
+    training: { ...training },
+    fineTuning: fineTuning && { ...fineTuning, metadata: fineTuning.metadata && { ...fineTuning.metadata } },
+  }
 }

@@ -2,14 +2,14 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import type { Metrics } from '../metrics.ts'
-import type { HttpParts } from '../parts.ts'
+import type { EngineFront, HttpParts } from '../parts.ts'
 import { kinds } from '../problem.ts'
 import { ErrorList, Health, Index, Readiness } from '../schemas/service.ts'
 import { problems } from '../schemas/shared.ts'
 import { withinMs } from '../streams.ts'
 
 /** Open to everyone: they tell nothing but the state of the service. */
-export function healthRoutes({ engine, queue, store, form, limits }: HttpParts): FastifyPluginAsyncTypebox {
+export function healthRoutes({ engine, queue, store, limits }: HttpParts): FastifyPluginAsyncTypebox {
   const ask = (asked: () => Promise<unknown>) => askPart(asked, limits.readyMsMax)
   return async (app) => {
     app.get(
@@ -40,14 +40,19 @@ export function healthRoutes({ engine, queue, store, form, limits }: HttpParts):
         },
       },
       async (_request, reply) => {
+        let loaded: Awaited<ReturnType<EngineFront['ready']>> | null = null
         const [engineState, queueState, storeState] = await Promise.all([
-          ask(() => engine.ready()),
+          ask(async () => {
+            loaded = await engine.ready()
+          }),
           ask(() => queue.ping()),
           ask(() => store.ping()),
         ])
         const parts = { engine: engineState, queue: queueState, store: storeState }
         const ready = Object.values(parts).every(({ status }) => status === 'ok')
-        return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'not_ready', form, parts })
+        return reply
+          .code(ready ? 200 : 503)
+          .send({ status: ready ? 'ready' : 'not_ready', parts, runtime: runtimeOf(loaded) })
       },
     )
 
@@ -67,7 +72,7 @@ export function healthRoutes({ engine, queue, store, form, limits }: HttpParts):
 }
 
 export function serviceRoutes(parts: HttpParts, metrics: Metrics): FastifyPluginAsyncTypebox {
-  const { model, version, queue, logger, limits } = parts
+  const { model, version, engine, queue, logger, limits } = parts
   return async (app) => {
     app.get(
       '/',
@@ -96,13 +101,20 @@ export function serviceRoutes(parts: HttpParts, metrics: Metrics): FastifyPlugin
         },
       },
       async (_request, reply) => {
-        const jobs = await withinMs(queue.prometheus?.() ?? Promise.resolve(''), limits.readyMsMax).catch(
-          (err: unknown) => {
-            logger.warn({ err }, 'the queue gave no figures')
+        const ask = async (part: string, asked: Promise<string> | undefined): Promise<string> => {
+          if (asked === undefined) return ''
+          const text = await withinMs(asked, limits.readyMsMax).catch((err: unknown) => {
+            logger.warn({ err }, `the ${part} gave no figures`)
             return ''
-          },
-        )
-        return reply.type(metrics.contentType).send(`${await metrics.text()}\n${jobs ?? ''}`)
+          })
+          return text ?? ''
+        }
+        const [own, steps, jobs] = await Promise.all([
+          metrics.text(),
+          ask('engine', engine.figures?.()),
+          ask('queue', queue.prometheus?.()),
+        ])
+        return reply.type(metrics.contentType).send([own, steps, jobs].join('\n'))
       },
     )
   }
@@ -118,6 +130,8 @@ const links = {
   readiness: '/readyz',
   metrics: '/metrics',
 }
+
+const runtimeOf = (loaded: Awaited<ReturnType<EngineFront['ready']>> | null) => loaded?.runtime ?? null
 
 async function askPart(asked: () => Promise<unknown>, limitMs: number) {
   try {

@@ -1,19 +1,20 @@
 // POST /prefixes: examples are stored, the prefix is recorded, and its training is put in line.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { ServiceError } from '../../errors/errors.ts'
-import { createJobId, startingLabel } from '../../jobs/job.ts'
+import { createJobId, startingLabel, type TrainJobData } from '../../jobs/job.ts'
 import { checkExamples, type StoredDataset } from '../../prefix/datasets.ts'
-import type { PrefixRecord } from '../../prefix/record.ts'
+import type { FineTuningRequest, PrefixRecord } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
 import { optionConflicts } from '../../train/conflicts.ts'
 import type { TrainingOptions } from '../../train/options.ts'
 import { prefixLengthDefault } from '../../train/plan.ts'
 import type { HttpParts } from '../parts.ts'
+import type { Observations } from '../request-log.ts'
 import { Accepted, TrainBody } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
 import { type FieldError, invalidFields, templateError } from '../validation.ts'
 
-export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
+export function trainRoutes(parts: HttpParts, observations: Observations): FastifyPluginAsyncTypebox {
   return async (app) => {
     app.post(
       '/prefixes',
@@ -35,14 +36,21 @@ export function trainRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
         },
       },
       async (request, reply) => {
-        const { id, name, version, status, jobId } = await startTraining(request.body, parts)
+        const trace = observations.traceOf(request)
+        const { id, name, version, status, jobId } = await startTraining(request.body, parts, trace)
         return reply.code(202).header('location', `/jobs/${jobId}`).send({ id, name, version, status, jobId })
       },
     )
   }
 }
 
-async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixRecord & { jobId: string }> {
+/** `fineTuning` is kept in the record: what OpenAI's interface was asked with. */
+export async function startTraining(
+  body: TrainBody,
+  parts: HttpParts,
+  trace: Pick<TrainJobData, 'traceparent'>,
+  fineTuning: FineTuningRequest | null = null,
+): Promise<PrefixRecord & { jobId: string }> {
   const { registry, queue, model } = parts
   const source = body.from === null ? null : await findSource(body.from, parts)
   const asked = askedOf(body, source)
@@ -63,6 +71,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
     training: { ...options, ...(from && { from: startingLabel(from.prefixId, from.artifactSha256) }) },
     dataset,
     validation,
+    fineTuning,
     model: { name: model.name, sha256: model.sha256 },
     tokenizerSha256: model.tokenizerSha256,
   })
@@ -74,6 +83,7 @@ async function startTraining(body: TrainBody, parts: HttpParts): Promise<PrefixR
       template,
       options,
       from,
+      ...trace,
     })
   } catch (error) {
     await markFailed(record.id, error, parts)

@@ -1,7 +1,7 @@
 // What is sent and answered when a prefix is evaluated.
 import { Type, type Static } from 'typebox'
 import type { Evaluation } from '../../prefix/evaluations.ts'
-import { Decoding } from './generate.ts'
+import { Decoding } from './decoding.ts'
 import { Anything, answer, Nullable, requestBody, withoutDefaulted } from './shared.ts'
 
 /** Inputs of one evaluation: each is generated from up to three times. */

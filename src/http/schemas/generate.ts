@@ -1,29 +1,15 @@
 // What is sent and answered when text is generated.
 import { Type, type Static } from 'typebox'
+import { topLogprobsMax } from '../../engine/check-request.ts'
 import type { GenerateEvent } from '../../engine/request.ts'
-import { answer, Nullable, requestBody, Word, withoutDefaulted } from './shared.ts'
+import { Decoding } from './decoding.ts'
+import { answer, Nullable, requestBody, Word } from './shared.ts'
 
 export const inputsMax = 256
 /** In Unicode characters. */
 export const inputLengthMax = 65_536
 const stopsMax = 16
 const stopLengthMax = 1_024
-const supported = 'beam is not supported yet'
-
-export const Decoding = withoutDefaulted(
-  {
-    strategy: Word(['greedy', 'sample', 'beam'], { default: 'greedy', description: supported }),
-    temperature: Type.Number({ exclusiveMinimum: 0, maximum: 10, default: 1, description: 'For sample.' }),
-    topK: Type.Integer({ minimum: 0, maximum: 1_000_000, default: 0, description: 'For sample. 0: off.' }),
-    topP: Type.Number({ exclusiveMinimum: 0, maximum: 1, default: 1, description: 'For sample. 1: off.' }),
-    repetitionPenalty: Type.Number({ minimum: 0.01, maximum: 100, default: 1, description: '1: off.' }),
-    n: Type.Integer({ minimum: 1, maximum: 16, default: 1, description: 'Texts for each input.' }),
-    beams: Type.Optional(Type.Integer({ minimum: 1, maximum: 64, description: `For beam; ${supported}.` })),
-    lengthPenalty: Type.Optional(Type.Number({ minimum: -10, maximum: 10, description: `For beam; ${supported}.` })),
-  },
-  { default: {} },
-)
-
 export const GenerateBody = requestBody(
   'GenerateRequest',
   {
@@ -40,6 +26,12 @@ export const GenerateBody = requestBody(
       description: 'One text or a list; all go through one batch.',
     }),
     maxNewTokens: Type.Integer({ minimum: 1, maximum: 4_096, default: 64 }),
+    minNewTokens: Type.Integer({
+      minimum: 0,
+      maximum: 4_096,
+      default: 0,
+      description: 'The model does not end the text before; a stop text does.',
+    }),
     stop: Type.Array(Type.String({ minLength: 1, maxLength: stopLengthMax }), {
       maxItems: stopsMax,
       default: [],
@@ -51,6 +43,13 @@ export const GenerateBody = requestBody(
     }),
     decoding: Decoding,
     logprobs: Type.Boolean({ default: false, description: 'Answer the log-probability of each token, in nats.' }),
+    topLogprobs: Nullable(Type.Integer({ minimum: 0, maximum: topLogprobsMax }), {
+      default: null,
+      description: 'Answer each token with its text and so many alternatives; null: off.',
+    }),
+    deadlineMs: Type.Optional(
+      Type.Integer({ minimum: 1, maximum: 3_600_000, description: 'Give up after so many ms, waiting or running.' }),
+    ),
     stream: Type.Boolean({ default: false, description: 'Answer as server-sent events.' }),
   },
   {
@@ -69,6 +68,16 @@ export type GenerateBody = Static<typeof GenerateBody>
 
 type Done = Extract<GenerateEvent, { type: 'done' }>
 
+const alternative = {
+  id: Type.Integer({ description: 'Of the token, in the vocabulary.' }),
+  text: Type.String({ description: 'Bytes that are no whole character are U+FFFD.' }),
+  logprob: Type.Number({ description: 'In nats, of the model itself: before penalties, temperature and filters.' }),
+}
+const TokenScore = Type.Object({
+  ...alternative,
+  top: Type.Array(Type.Object(alternative), { description: 'The most probable tokens in its place, the best first.' }),
+})
+
 export const Generated = answer(
   'Generated',
   'The texts and what they took.',
@@ -80,8 +89,9 @@ export const Generated = answer(
         finishReason: Word(['stop', 'length'] as const satisfies readonly Done['outputs'][number]['finishReason'][]),
         tokens: Type.Integer({ description: 'Tokens made, the end-of-text token included.' }),
         logprobs: Type.Optional(Type.Array(Type.Number())),
+        topLogprobs: Type.Optional(Type.Array(TokenScore, { description: 'One a token.' })),
       }),
-      { description: 'In the order of the inputs, n for each.' },
+      { description: 'In the order of the inputs, n for each; the best first where bestOf or beam chose them.' },
     ),
     usage: Type.Object({ prefixTokens: Type.Integer(), inputTokens: Type.Integer(), outputTokens: Type.Integer() }),
   },

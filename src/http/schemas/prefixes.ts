@@ -101,6 +101,16 @@ export const PrefixSchema = answer('Prefix', 'A prefix: what is known of it from
     description: 'Held-out examples and what the prefix makes of them.',
   }),
   error: JobError,
+  fineTuning: Nullable(
+    Type.Object({
+      model: Type.String(),
+      trainingFile: Type.String(),
+      validationFile: Nullable(Type.String()),
+      learningRateMultiplier: Nullable(Type.Number()),
+      metadata: Nullable(Anything()),
+    }),
+    { description: 'What the fine-tuning job was asked with; null where it was asked for by POST /prefixes.' },
+  ),
 })
 
 export const PrefixPage = answer('PrefixPage', 'A page of prefixes.', { data: Type.Array(PrefixSchema), next: Next })

@@ -11,8 +11,15 @@ const Part = Type.Object({
 
 export const Readiness = answer('Readiness', 'The state of each part.', {
   status: Word(['ready', 'not_ready']),
-  form: Type.String({ description: 'In which the model answers: float32, or one in 8 bits.' }),
   parts: Type.Object({ engine: Part, queue: Part, store: Part }),
+  runtime: Nullable(
+    Type.Object({
+      name: Type.String({ description: '`onnx` or `cuda`.' }),
+      device: Type.String({ description: 'What it runs on, with its memory.' }),
+      precision: Type.String({ description: 'Of generation.' }),
+    }),
+    { description: 'What runs the model; null while the engine is not ready.' },
+  ),
 })
 
 export const Index = answer('Index', 'What is here.', {

@@ -92,6 +92,7 @@ const problemTexts = {
   422: 'It was understood and cannot be done.',
   500: 'The service or its model failed.',
   503: 'Try again after the time in Retry-After.',
+  504: 'It was not done by the deadline that the request named.',
   507: 'The object store is full.',
 } as const
 

@@ -1,11 +1,15 @@
 // Decoding on onnxruntime: the KV cache lives in host arrays and is an input only, never copied through the graph.
 import assert from 'node:assert/strict'
-import type { Graph } from '../../graph/graph.ts'
+import { inputsOf, type Graph } from '../../graph/graph.ts'
 import { float32, int32, type Tensor } from '../../tensor/tensor.ts'
-import type { CacheLayout, DecodeSession, Past, Program } from '../runtime.ts'
+import type { CacheLayout, DecodeSession, Past, Program, SessionPart } from '../runtime.ts'
 
-/** The cache grows by so many positions at a time. */
+/** Capacities are multiples of so many positions. */
 const positionsStep = 64
+/** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
+const growth = 1.5
+/** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
+const shrinkSteps = 256
 
 /**
  * One pair of arrays a layer: keys [row, heads, headDim, position], values [row, heads, position, headDim].
@@ -16,12 +20,17 @@ export class OnnxDecodeSession implements DecodeSession {
   readonly vocabulary: number
   readonly lengths: Int32Array
   readonly #program: Program
+  /** Parts that the program takes. */
+  readonly #segments: number
   #capacity: number
   #keys: Float32Array[]
   #values: Float32Array[]
+  /** Steps since the last that needed more than half of the capacity. */
+  #roomySteps = 0
 
   constructor(program: Program, forward: Graph, layout: CacheLayout) {
     this.#program = program
+    this.#segments = segmentsOf(forward)
     this.layout = layout
     this.vocabulary = forward.outputs['logits']?.shape[1] as number
     this.lengths = new Int32Array(layout.rowsMax)
@@ -43,9 +52,62 @@ export class OnnxDecodeSession implements DecodeSession {
     this.lengths[row] = past.length
   }
 
-  async extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
+  extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
+    return this.step([{ start, tokens }])
+  }
+
+  async step(parts: readonly SessionPart[]): Promise<Float32Array> {
+    assert.ok(parts.length >= 1 && parts.length <= this.#segments)
+    this.#shrink()
+    const feeds: Record<string, Tensor> = {}
+    const last: number[] = []
+    const widths: number[] = []
+    let base = 0
+    for (let s = 0; s < this.#segments; s++) {
+      const part = parts[s] ?? { start: 0, tokens: [] }
+      const width = Math.max(1, ...part.tokens.map((row) => row.length))
+      this.#feedPart(feeds, this.#segments === 1 ? '' : `${s}.`, part, width)
+      for (const [b, row] of part.tokens.entries()) last.push(base + b * width + row.length - 1)
+      widths.push(width)
+      base += part.tokens.length * width
+    }
+    feeds['rows'] = int32(Int32Array.from(last), [last.length])
+    const outputs = await this.#program.run(feeds)
+    this.#append(parts, widths, base, (outputs['present'] as Tensor).data as Float32Array)
+    return (outputs['logits'] as Tensor).data as Float32Array
+  }
+
+  release(rows: readonly number[]): void {
+    for (const row of rows) this.lengths[row] = 0
+  }
+
+  copy(from: number, to: number, since: number, until: number): void {
+    assert.ok(since <= until && until <= (this.lengths[from] as number), `row ${from} to ${to}: ${since} to ${until}`)
+    this.lengths[to] = until
+    if (from === to) return
+    const { layers, heads, headDim } = this.layout
+    const capacity = this.#capacity
+    for (let l = 0; l < layers; l++) {
+      const [keys, values] = [this.#keys[l] as Float32Array, this.#values[l] as Float32Array]
+      for (let i = 0; i < heads * headDim; i++) {
+        const [source, target] = [(from * heads * headDim + i) * capacity, (to * heads * headDim + i) * capacity]
+        keys.copyWithin(target + since, source + since, source + until)
+      }
+      for (let h = 0; h < heads; h++) {
+        const [source, target] = [(from * heads + h) * capacity, (to * heads + h) * capacity]
+        values.copyWithin((target + since) * headDim, (source + since) * headDim, (source + until) * headDim)
+      }
+    }
+  }
+
+  async dispose(): Promise<void> {
+    await this.#program.dispose()
+    this.#keys = []
+    this.#values = []
+  }
+
+  #feedPart(feeds: Record<string, Tensor>, name: string, { start, tokens }: SessionPart, width: number): void {
     const batch = tokens.length
-    const width = Math.max(...tokens.map((row) => row.length))
     assert.ok(tokens.every((row) => row.length > 0) && start + batch <= this.layout.rowsMax)
     const ids = new Int32Array(batch * width)
     const positions = new Int32Array(batch * width)
@@ -59,74 +121,45 @@ export class OnnxDecodeSession implements DecodeSession {
       // Padding behind a row's end is never looked at, but its position must exist.
       for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(length + t, this.layout.positionsMax - 1)
     })
-    const last = Int32Array.from(tokens, (row, b) => b * width + row.length - 1)
-
-    const outputs = await this.#program.run({
-      ...this.#cacheFeeds(start, batch),
-      tokens: int32(ids, [batch, width]),
-      positions: int32(positions, [batch, width]),
-      rows: int32(last, [batch]),
-      pastLengths: int32(this.lengths.slice(start, start + batch), [batch]),
-    })
-    this.#append(
-      start,
-      tokens.map((row) => row.length),
-      width,
-      outputs['present'] as Tensor,
-    )
-    return (outputs['logits'] as Tensor).data as Float32Array
-  }
-
-  trim(rows: number): void {
-    this.lengths.fill(0, rows)
-    this.#shrink()
-  }
-
-  move(from: number, to: number): void {
-    const { heads, headDim } = this.layout
-    const size = heads * headDim * this.#capacity
-    for (const cache of [...this.#keys, ...this.#values]) cache.copyWithin(to * size, from * size, (from + 1) * size)
-    this.lengths[to] = this.lengths[from] as number
-  }
-
-  async dispose(): Promise<void> {
-    await this.#program.dispose()
-    this.#keys = []
-    this.#values = []
-  }
-
-  #cacheFeeds(start: number, batch: number): Record<string, Tensor> {
+    feeds[`${name}tokens`] = int32(ids, [batch, width])
+    feeds[`${name}positions`] = int32(positions, [batch, width])
+    feeds[`${name}pastLengths`] = int32(this.lengths.slice(start, start + batch), [batch])
     const { layers, heads, headDim } = this.layout
-    const size = heads * headDim * this.#capacity
-    const feeds: Record<string, Tensor> = {}
+    // A part without rows looks at no position.
+    const capacity = batch === 0 ? 1 : this.#capacity
+    const size = heads * headDim * capacity
+    const rows = (cache: Float32Array): Float32Array => cache.subarray(start * size, (start + batch) * size)
     for (let l = 0; l < layers; l++) {
-      const rows = (cache: Float32Array): Float32Array => cache.subarray(start * size, (start + batch) * size)
-      feeds[`pastKey.${l}`] = float32(rows(this.#keys[l] as Float32Array), [batch, heads, headDim, this.#capacity])
-      feeds[`pastValue.${l}`] = float32(rows(this.#values[l] as Float32Array), [batch, heads, this.#capacity, headDim])
+      feeds[`${name}pastKey.${l}`] = float32(rows(this.#keys[l] as Float32Array), [batch, heads, headDim, capacity])
+      feeds[`${name}pastValue.${l}`] = float32(rows(this.#values[l] as Float32Array), [batch, heads, capacity, headDim])
     }
-    return feeds
   }
 
-  /** Writes the first `counts[i]` new positions of each row; present is [2·layers, batch, width, heads·headDim]. */
-  #append(start: number, counts: readonly number[], width: number, present: Tensor): void {
+  /** Writes the new positions of each row; `present` is [2·layers, positions of all parts, heads·headDim]. */
+  #append(parts: readonly SessionPart[], widths: readonly number[], total: number, present: Float32Array): void {
     const { layers, heads, headDim } = this.layout
     const stride = heads * headDim
-    this.#reserve(Math.max(...counts.map((count, b) => (this.lengths[start + b] as number) + count)))
-    const data = present.data as Float32Array
-    const layerSize = counts.length * width * stride
+    const after = ({ start, tokens }: SessionPart): number[] =>
+      tokens.map((row, b) => (this.lengths[start + b] as number) + row.length)
+    this.#reserve(Math.max(...parts.flatMap(after)))
+    const layerSize = total * stride
     for (let l = 0; l < layers; l++) {
-      const keys = data.subarray(2 * l * layerSize, (2 * l + 1) * layerSize)
-      const values = data.subarray((2 * l + 1) * layerSize, (2 * l + 2) * layerSize)
-      counts.forEach((count, b) => {
-        const length = this.lengths[start + b] as number
-        for (let h = 0; h < heads; h++) {
-          this.#write(l, start + b, h, length, keys, values, b * width * stride + h * headDim, count, stride)
-        }
+      const keys = present.subarray(2 * l * layerSize, (2 * l + 1) * layerSize)
+      const values = present.subarray((2 * l + 1) * layerSize, (2 * l + 2) * layerSize)
+      let base = 0
+      parts.forEach(({ start, tokens }, s) => {
+        const width = widths[s] as number
+        tokens.forEach((row, b) => {
+          const length = this.lengths[start + b] as number
+          const from = (base + b * width) * stride
+          for (let h = 0; h < heads; h++) {
+            this.#write(l, start + b, h, length, keys, values, from + h * headDim, row.length, stride)
+          }
+        })
+        base += tokens.length * width
       })
     }
-    counts.forEach((count, b) => {
-      this.lengths[start + b] = (this.lengths[start + b] as number) + count
-    })
+    for (const part of parts) this.lengths.set(after(part), part.start)
   }
 
   /** Copies `count` positions of one head from rows `stride` apart, beginning at `from`, to position `at`. */
@@ -154,13 +187,16 @@ export class OnnxDecodeSession implements DecodeSession {
 
   /** Makes room for `positions` in every row. */
   #reserve(positions: number): void {
-    if (positions > this.#capacity) this.#resize(positions)
+    if (positions > this.#capacity) this.#resize(Math.max(positions, growth * this.#capacity))
   }
 
   /** Attention costs by capacity, so one long row must not slow down all that come after it. */
   #shrink(): void {
     const needed = Math.max(positionsStep, ...this.lengths)
-    if (this.#capacity > 2 * needed) this.#resize(needed)
+    this.#roomySteps = this.#capacity > 2 * needed ? this.#roomySteps + 1 : 0
+    if (this.#roomySteps <= shrinkSteps) return
+    this.#roomySteps = 0
+    this.#resize(needed)
   }
 
   #resize(positions: number): void {
@@ -184,6 +220,10 @@ export class OnnxDecodeSession implements DecodeSession {
     const { layers, heads, headDim, rowsMax } = this.layout
     return Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * this.#capacity))
   }
+}
+
+function segmentsOf(forward: Graph): number {
+  return inputsOf(forward).filter(({ attributes }) => /(^|\.)tokens$/.test(attributes.name)).length
 }
 
 interface Resized {

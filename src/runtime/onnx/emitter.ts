@@ -25,6 +25,13 @@ export interface EmitOptions {
   readonly skipped?: readonly number[]
 }
 
+/** Rows, each still to be multiplied with a positive number. */
+export interface RowScaled {
+  readonly rows: string
+  /** [rows, 1] */
+  readonly scales: string
+}
+
 /**
  * Hash-consing makes gradients cheap: a rule that needs an intermediate of the forward pass emits the forward
  * nodes again and gets the ones that are there.
@@ -45,6 +52,7 @@ export class Emitter {
   readonly #uses = new Map<Value, Set<OpName>>()
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   readonly #deferred = new Map<Value, () => string>()
+  readonly #rowScaled = new Map<string, RowScaled>()
 
   constructor(graph: Graph, weights: Weights, form: LinearForm = 'float32') {
     this.#graph = graph
@@ -170,6 +178,17 @@ export class Emitter {
     if (emit !== undefined && this.takeDeferred(value)) this.setFlat(value, emit())
   }
 
+  /** Each row times a positive number. Who may as well multiply later asks `rowScaled`; if all do, this is never computed. */
+  scaleRows(rows: string, scales: string): string {
+    const name = this.emit('Mul', [rows, scales])
+    this.#rowScaled.set(name, { rows, scales })
+    return name
+  }
+  /** What `scaleRows` made `name` of; null where it was made otherwise. */
+  rowScaled(name: string): RowScaled | null {
+    return this.#rowScaled.get(name) ?? null
+  }
+
   setFull(value: Value, name: string): void {
     this.#full.set(value, name)
     if (value.shape.length === 2) this.#flat.set(value, name)
@@ -199,10 +218,11 @@ export class Emitter {
     for (const [name, value] of Object.entries(this.#graph.outputs)) {
       this.#nodes.push({ opType: 'Identity', domain: '', input: [this.full(value)], output: [name], attribute: [] })
     }
+    const { node, used } = neededNodes(this.#nodes, Object.keys(this.#graph.outputs))
     return {
       name: 'graph',
-      node: this.#nodes,
-      initializer: [...this.#initializers.values()],
+      node,
+      initializer: [...this.#initializers.values()].filter(({ name }) => used.has(name)),
       input: inputsOf(this.#graph).map(({ attributes }) =>
         valueInfo(attributes.name, attributes.shape, attributes.dtype),
       ),
@@ -214,6 +234,20 @@ export class Emitter {
     this.#initializers.set(tensor.name, tensor)
     return tensor.name
   }
+}
+
+/** onnxruntime runs every node, also one whose outputs nobody takes. */
+function neededNodes(
+  nodes: readonly NodeProto[],
+  outputs: readonly string[],
+): { readonly node: readonly NodeProto[]; readonly used: ReadonlySet<string> } {
+  const used = new Set(outputs)
+  const isNeeded = ({ output, input }: NodeProto): boolean => {
+    if (!output.some((name) => used.has(name))) return false
+    for (const name of input) used.add(name)
+    return true
+  }
+  return { node: nodes.toReversed().filter(isNeeded).toReversed(), used }
 }
 
 function encodeAttribute([name, value]: [string, Attribute]): AttributeProto {

@@ -11,7 +11,7 @@ interface ProductOptions {
 
 /** x · w, or x · wᵀ where `transposed`, of rows `x`: the name of the rows that come of it. */
 export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias }: ProductOptions): string {
-  if (e.form === 'float32' || w.node.op !== 'weight' || (process.env['SKIP'] && new RegExp(process.env['SKIP']).test(w.node.attributes.name))) {
+  if (e.form === 'float32' || w.node.op !== 'weight') {
     const inputs = [x, e.full(w), ...(bias === undefined ? [] : [bias])]
     return e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } })
   }
@@ -28,14 +28,17 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
 
 /**
  * Row i of x is s[i] · q[i] with q in 8 bits and s[i] = max |x[i]| / 127, so that small rows keep as many digits as large
- * ones: y[i] = s[i] · (q[i] · values) · scales.
+ * ones: y[i] = s[i] · (q[i] · values) · scales. Where x[i] itself is still to be scaled, by a positive number, q[i] is the same
+ * without it, and only s[i] has it.
  */
 function integerProduct(e: Emitter, form: IntegerForm, x: string, values: string, scales: string): string {
-  const { quantized, perRow } = quantizeRows(e, x)
+  const later = e.rowScaled(x)
+  const { quantized, perRow } = quantizeRows(e, later?.rows ?? x)
   const zero = e.byte(unsignedZero, 0)
   const inputs = [quantized, values, e.float(1), scales, zero, ...(form === 'unsigned' ? [zero] : [])]
   const product = e.emit('MatMulIntegerToFloat', inputs, { domain: 'com.microsoft' })
-  return e.emit('Mul', [product, e.emit('Reshape', [perRow, e.integers([-1, 1])])])
+  const column = e.emit('Unsqueeze', [perRow, e.integers([1])])
+  return e.scaleRows(product, later === null ? column : e.emit('Mul', [column, later.scales]))
 }
 
 function quantizeRows(e: Emitter, x: string): { readonly quantized: string; readonly perRow: string } {

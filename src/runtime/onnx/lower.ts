@@ -146,13 +146,16 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   layerNormGrad: (e, node) => {
     const [x, scale, shift, ct] = node.inputs
     const [, mean, inverse] = layerNormOutputs(e, x, scale, shift, node.attributes.epsilon) as [string, string, string]
-    const normalized = e.emit('Mul', [e.emit('Sub', [e.flat(x), mean]), inverse])
-    const g = e.emit('Mul', [e.flat(ct), e.full(scale)])
+    const later = e.rowScaled(e.flat(ct))
+    const centred = e.emit('Sub', [e.flat(x), mean])
+    const g = e.emit('Mul', [later?.rows ?? e.flat(ct), e.full(scale)])
     const meanOf = (name: string): string => e.emit('ReduceMean', [name, e.integers([-1])])
-    // dx = (g − mean(g) − x̂·mean(g·x̂)) / σ
-    const centred = e.emit('Sub', [g, meanOf(g)])
-    const along = e.emit('Mul', [normalized, meanOf(e.emit('Mul', [g, normalized]))])
-    e.setFlat(outputOf(node), e.emit('Mul', [e.emit('Sub', [centred, along]), inverse]))
+    // dx = (g − mean(g) − x̂·mean(g·x̂)) / σ = (g − mean(g) − c·mean(g·c)/σ²) / σ with c = x − mean(x) = σ·x̂
+    const perRow = e.emit('Mul', [meanOf(e.emit('Mul', [g, centred])), e.emit('Mul', [inverse, inverse])])
+    const along = e.emit('Mul', [centred, perRow])
+    const difference = e.emit('Sub', [e.emit('Sub', [g, meanOf(g)]), along])
+    const factor = later === null ? inverse : e.emit('Mul', [inverse, later.scales])
+    e.setFlat(outputOf(node), e.emit('Mul', [difference, factor]))
   },
 
   gelu: (e, node) => {
@@ -166,7 +169,9 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     const { square, s, y } = geluParts(e, e.flat(x))
     const slope = e.emit('Add', [e.emit('Mul', [square, e.float(3 * geluCube)]), e.float(geluLinear)])
     const bend = e.emit('Mul', [e.emit('Sub', [y, e.emit('Mul', [y, s])]), slope])
-    e.setFlat(outputOf(node), e.emit('Mul', [e.emit('Add', [s, bend]), e.flat(ct)]))
+    const later = e.rowScaled(e.flat(ct))
+    const dx = e.emit('Mul', [e.emit('Add', [s, bend]), later?.rows ?? e.flat(ct)])
+    e.setFlat(outputOf(node), later === null ? dx : e.scaleRows(dx, later.scales))
   },
 
   attention: lowerAttention,

@@ -66,7 +66,13 @@ async function randomLayers([rows, columns]: LayerShape, layers: number, folder:
   await writeFile(path.join(folder, 'layer.bin'), new Uint8Array(data.buffer))
   const tensors = new Map<string, Weight>()
   for (let l = 0; l < layers; l++) {
-    const layer = { name: `layer.${l}`, dtype: 'float32', shape: [rows, columns], file: 'layer.bin', offset: 0 } as const
+    const layer = {
+      name: `layer.${l}`,
+      dtype: 'float32',
+      shape: [rows, columns],
+      file: 'layer.bin',
+      offset: 0,
+    } as const
     tensors.set(layer.name, { ...layer, bytes: data.byteLength })
   }
   return { folder, sha256: 'measured', tensors }

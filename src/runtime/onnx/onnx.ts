@@ -1,7 +1,7 @@
 // The onnx runtime: graphs lowered to ONNX and run by onnxruntime-node on the CPU.
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import type { CacheLayout, DecodeSession, Program, Runtime } from '../runtime.ts'
+import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms } from './fast.ts'
 import { lower } from './lower.ts'
@@ -34,6 +34,7 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
   return {
     name: 'onnx',
+    segments: partsMax,
     compile: (graph, weights, form = 'float32') =>
       form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),

@@ -4,7 +4,7 @@ import { mkdir, open, readdir, realpath, rename, rm, stat, type FileHandle } fro
 import path from 'node:path'
 import { encodeHeader, inOrder, readHeader, SafetensorsError, toFloat32 } from '../../tensor/safetensors.ts'
 import type { TensorEntry, TensorPlan } from '../../tensor/safetensors.ts'
-import type { Weight, Weights } from '../../tensor/weights.ts'
+import { commonFolder, type Weight, type Weights } from '../../tensor/weights.ts'
 import { tensorNames, tensorPlans, type Product, type QuantizedForm } from './forms.ts'
 import { quantizeBlocks, quantizeColumns, type Quantized } from './quantize.ts'
 
@@ -164,12 +164,4 @@ async function together(weights: Weights, file: string, entries: ReadonlyMap<str
     tensors.set(name, { name, dtype: type, shape, file: path.relative(folder, ours), offset, bytes })
   }
   return { ...weights, folder, tensors }
-}
-
-function commonFolder(a: string, b: string): string {
-  for (let folder = a; ; folder = path.dirname(folder)) {
-    const relative = path.relative(folder, b)
-    if (!relative.startsWith('..') && !path.isAbsolute(relative)) return folder
-    if (path.dirname(folder) === folder) throw new Error(`${a} and ${b} lie on different drives`)
-  }
 }

@@ -1,9 +1,10 @@
 // The reference runtime: every op in plain TypeScript and float64. Slow, short, and the oracle of all tests.
 import assert from 'node:assert/strict'
-import { inputsOf, joinedRows, type Graph } from '../../graph/graph.ts'
+import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
+import { bindDimensions } from '../dimensions.ts'
 import type { Feeds } from '../runtime.ts'
 import type { Dense } from './kernel.ts'
 import { kernels } from './kernels.ts'
@@ -33,32 +34,6 @@ export function evaluate(graph: Graph, feeds: Feeds, weights: ReferenceWeights =
       { dtype: value.dtype, ...(results.get(value) as Dense) },
     ]),
   )
-}
-
-/** What each named dimension is in these feeds. Two inputs that disagree are a bug of the caller. */
-export function bindDimensions(graph: Graph, feeds: Feeds): Map<string, number> {
-  const bindings = new Map<string, number>()
-  for (const { attributes } of inputsOf(graph)) {
-    const feed = feeds[attributes.name]
-    assert.ok(feed !== undefined, `input ${attributes.name} is not fed`)
-    assert.equal(
-      feed.shape.length,
-      attributes.shape.length,
-      `input ${attributes.name}: [${feed.shape}] for [${attributes.shape}]`,
-    )
-    attributes.shape.forEach((dim, axis) => {
-      const extent = feed.shape[axis] as number
-      if (typeof dim === 'string' && !bindings.has(dim)) bindings.set(dim, extent)
-      const expected = typeof dim === 'string' ? bindings.get(dim) : dim
-      assert.equal(extent, expected, `input ${attributes.name}: [${feed.shape}] for [${attributes.shape}]`)
-    })
-  }
-  for (const [rows, parts] of joinedRows(graph))
-    bindings.set(
-      rows,
-      parts.reduce((sum, part) => sum + sizeOf(bindShape(part, bindings)), 0),
-    )
-  return bindings
 }
 
 function leaf(node: AnyNode, shape: number[], feeds: Feeds, weights: ReferenceWeights): Dense['data'][] | null {

@@ -1,0 +1,102 @@
+// Rows with prefixes of their own through the engine, in turn with PEFT, which plays one prefix at a time.
+import { setTimeout } from 'node:timers/promises'
+import { defaultLimits, Engine } from '../src/engine/engine.ts'
+import type { Model } from '../src/model/model.ts'
+import { PrefixRegistry } from '../src/prefix/registry.ts'
+import { Random } from '../src/random/random.ts'
+import type { Runtime } from '../src/runtime/runtime.ts'
+import { MemoryStore } from '../src/store/memory.ts'
+import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
+import { endless, inputsOfLength, measureFullBatch } from './full-batch.ts'
+import { median, type Figures } from './machine.ts'
+import { openPeft, type PeftProcess } from './peft-process.ts'
+import { storePrefixes } from './stored-prefixes.ts'
+
+export interface GenerationOptions {
+  readonly model: Model
+  readonly folder: string
+  readonly rows: number
+  readonly rounds: number
+  readonly threads: number
+  /** A Python with torch, transformers and peft. */
+  readonly python: string
+  /** Of PEFT's weights: float32 or bfloat16. */
+  readonly dtype: string
+}
+
+const prefixLength = 10
+const promptTokens = 32
+const newTokens = 64
+/** Rows that PEFT generates one after the other in a round: its rate does not depend on how many follow. */
+const singlesPerRound = 4
+/** For idle threads of the other side to stop spinning. */
+const settleMs = 300
+
+/** Tokens per second of ours, of PEFT's one row at a time, and of a batch of PEFT's whose rows all have one prefix. */
+export async function compareGeneration(runtime: Runtime, options: GenerationOptions): Promise<Figures> {
+  const { model, rows, rounds } = options
+  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, {
+    ...model.config,
+    rowsMax: rows,
+  })
+  const tokenizer = endless(await openTokenizer(options.folder))
+  const registry = new PrefixRegistry(new MemoryStore())
+  const prefixIds = await storePrefixes(registry, model, tokenizer, { count: rows, prefixLength, seed: 1 })
+  const inputs = await inputsOfLength(tokenizer, new Random(1), { count: rows, tokens: promptTokens })
+  const engine = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits: defaultLimits })
+  const [single, batch] = await openBoth(options)
+  const [ours, singles, batches]: [number[], number[], number[]] = [[], [], []]
+  for (let round = -1; round < rounds; round++) {
+    const mine = await measureFullBatch(engine, { prefixIds, inputs, newTokens, open: rows })
+    await setTimeout(settleMs)
+    const apart = await rateOf(single, singlesPerRound)
+    const together = await rateOf(batch, 1)
+    if (round < 0) continue // All warm up.
+    ours.push(mine)
+    singles.push(apart)
+    batches.push(together)
+  }
+  single.quit()
+  batch.quit()
+  await session.dispose()
+  return {
+    model: model.name,
+    rows,
+    tokensPerSecond: median(ours),
+    peftDtype: options.dtype,
+    peftTokensPerSecond: median(singles),
+    ...ratios('timesFaster', ours, singles),
+    peftSamePrefixTokensPerSecond: median(batches),
+    ...ratios('timesSamePrefix', ours, batches),
+    ...single.versions,
+  }
+}
+
+/** One row a call with as many prefixes as rows, and all rows in one call with one prefix. */
+async function openBoth({
+  folder,
+  threads,
+  dtype,
+  python,
+  rows,
+}: GenerationOptions): Promise<[PeftProcess, PeftProcess]> {
+  const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype]
+  const lengths = ['--prompt-tokens', promptTokens, '--new-tokens', newTokens, '--prefix-length', prefixLength].map(
+    String,
+  )
+  const open = (callRows: number, prefixes: number): Promise<PeftProcess> =>
+    openPeft(python, 'peft_generate.py', [...flags, ...lengths, '--rows', `${callRows}`, '--prefixes', `${prefixes}`])
+  // One after the other: both warm up.
+  return [await open(1, rows), await open(rows, 1)]
+}
+
+async function rateOf(peft: PeftProcess, runs: number): Promise<number> {
+  const { generationsMs, rows } = (await peft.run(runs)) as { generationsMs: number[]; rows: number }
+  await setTimeout(settleMs)
+  return (1000 * rows * newTokens * runs) / generationsMs.reduce((sum, ms) => sum + ms, 0)
+}
+
+function ratios(name: string, ours: readonly number[], theirs: readonly number[]): Figures {
+  const each = ours.map((rate, i) => rate / (theirs[i] as number))
+  return { [`${name}Median`]: median(each), [`${name}Min`]: Math.min(...each), [`${name}Max`]: Math.max(...each) }
+}

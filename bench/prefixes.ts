@@ -1,0 +1,121 @@
+// A full batch with prefixes drawn from a thousand stored ones beside the same with one: speed should not depend on it.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { defaultLimits, Engine } from '../src/engine/engine.ts'
+import type { Model } from '../src/model/model.ts'
+import { PrefixRegistry } from '../src/prefix/registry.ts'
+import { Random } from '../src/random/random.ts'
+import type { DecodeSession, Runtime } from '../src/runtime/runtime.ts'
+import { openStore } from '../src/store/open.ts'
+import { openTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts'
+import { endless, type FullBatch, inputsOfLength, measureFullBatch } from './full-batch.ts'
+import { median, quantile, type Figures } from './machine.ts'
+import { prefixBytes, storePrefixes } from './stored-prefixes.ts'
+
+export interface PrefixesOptions {
+  readonly model: Model
+  readonly folder: string
+  readonly prefixes: number
+  readonly rows: number
+  readonly rounds: number
+  readonly seed: number
+}
+
+const prefixLength = 10
+const promptTokens = 32
+const newTokens = 32
+/** Requests of one side in one round, for each row. */
+const requestsPerRow = 4
+/** Requests that wait while the rows are taken, for each row: a row that is left finds the next one loaded. */
+const waitingPerRow = 0.5
+/** Of all prefixes, what the small pool holds; it has room for those in use three times over. */
+const smallPoolShare = 0.1
+const smallPoolRowsMin = 3
+/** The pool's own bookkeeping aside. */
+const slack = 1.01
+
+/** One pool that holds all of them and one that does not, each in turn with one prefix alone. */
+export async function measurePrefixes(runtime: Runtime, options: PrefixesOptions): Promise<Figures[]> {
+  const { model, prefixes, rows, seed } = options
+  const folder = await mkdtemp(path.join(tmpdir(), 'preamble-bench-prefixes-'))
+  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, {
+    ...model.config,
+    rowsMax: rows,
+  })
+  try {
+    const tokenizer = endless(await openTokenizer(options.folder))
+    const registry = new PrefixRegistry(await openStore(folder))
+    const ids = await storePrefixes(registry, model, tokenizer, { count: prefixes, prefixLength, seed })
+    const held = Math.max(smallPoolRowsMin * rows, Math.round(smallPoolShare * prefixes))
+    const parts = { session, tokenizer, registry, ids }
+    return [
+      { pool: 'all', ...(await comparePool(parts, prefixes, options)) },
+      { pool: `${held}`, ...(await comparePool(parts, held, options)) },
+    ]
+  } finally {
+    await session.dispose()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+interface Parts {
+  readonly session: DecodeSession
+  readonly tokenizer: Tokenizer
+  readonly registry: PrefixRegistry
+  readonly ids: readonly string[]
+}
+
+async function comparePool(parts: Parts, held: number, options: PrefixesOptions): Promise<Figures> {
+  const { session, tokenizer, registry, ids } = parts
+  const { model, rows, rounds, seed } = options
+  const limits = { ...defaultLimits, prefixBytesMax: Math.ceil(slack * held * prefixBytes(model, prefixLength)) }
+  const loadsMs: number[] = []
+  const loadPrefix = async (id: string) => {
+    const startMs = performance.now()
+    const prefix = await registry.load(id)
+    loadsMs.push(performance.now() - startMs)
+    return prefix
+  }
+  const many = new Engine({ session, tokenizer, loadPrefix, limits })
+  const one = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits })
+  const random = new Random(seed)
+  const inputs = await inputsOfLength(tokenizer, random, { count: rows, tokens: promptTokens })
+  const count = requestsPerRow * rows
+  const batch = (draw: () => string): FullBatch => ({
+    prefixIds: Array.from({ length: count }, draw),
+    inputs,
+    newTokens,
+    open: Math.round((1 + waitingPerRow) * rows),
+  })
+  const any = (): string => ids[random.below(ids.length)] as string
+  // A pool that has room for all of them is measured full, one that has not in the state it stays in.
+  await measureFullBatch(many, { prefixIds: ids, inputs: ['a'], newTokens: 1, open: 2 * rows })
+  const first = ids[0] as string
+  const [ones, manys, ratios]: [number[], number[], number[]] = [[], [], []]
+  loadsMs.length = 0
+  for (let round = -1; round < rounds; round++) {
+    const single = await measureFullBatch(
+      one,
+      batch(() => first),
+    )
+    const mixed = await measureFullBatch(many, batch(any))
+    if (round < 0) continue // Both warm up.
+    ones.push(single)
+    manys.push(mixed)
+    ratios.push(mixed / single)
+  }
+  const sorted = loadsMs.toSorted((a, b) => a - b)
+  return {
+    model: model.name,
+    prefixes: ids.length,
+    rows,
+    oneTokensPerSecond: median(ones),
+    manyTokensPerSecond: median(manys),
+    ratioMedian: median(ratios),
+    ratioMin: Math.min(...ratios),
+    ratioMax: Math.max(...ratios),
+    loadsShare: sorted.length / (count * (rounds + 1)),
+    ...(sorted.length > 0 ? { loadMsP50: quantile(sorted, 0.5), loadMsP99: quantile(sorted, 0.99) } : {}),
+  }
+}

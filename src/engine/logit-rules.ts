@@ -1,0 +1,73 @@
+// The rules of a request for which tokens may come next, in token ids, and the order in which they are applied.
+import { ServiceError } from '../errors/errors.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { addBias, banRepeatedNgrams, banSequences, penalizePresence, penalizeRepetition } from './processors.ts'
+import type { Decoding } from './request.ts'
+
+export interface LogitRules {
+  readonly bias: ReadonlyMap<number, number>
+  readonly repetitionPenalty: number
+  /** 0: off. */
+  readonly noRepeatNgramSize: number
+  /** Sequences that must not come out; of one token or more. */
+  readonly banned: readonly (readonly number[])[]
+  readonly minNewTokens: number
+  readonly endOfText: number
+  readonly presencePenalty: number
+  readonly frequencyPenalty: number
+}
+
+/** What stands before the next token. */
+export interface History {
+  readonly prompt: readonly number[]
+  /** Made so far. */
+  readonly output: readonly number[]
+}
+
+/** null: every token may come, as it is. Throws `invalid_request` where a token id is none of the tokenizer's. */
+export function rulesOf(
+  decoding: Decoding,
+  minNewTokens: number,
+  tokenizer: Pick<Tokenizer, 'encode' | 'endOfText' | 'vocabulary'>,
+): LogitRules | null {
+  const { repetitionPenalty, noRepeatNgramSize, presencePenalty, frequencyPenalty } = decoding
+  const { endOfText, vocabulary } = tokenizer
+  // A word has other tokens at the beginning of a text than behind a space.
+  const texts = decoding.bannedTexts.flatMap((text) => [tokenizer.encode(text), tokenizer.encode(` ${text}`)])
+  const given = [...decoding.bannedTokens, ...texts].filter(({ length }) => length > 0)
+  const bias = new Map(Object.entries(decoding.logitBias).map(([token, value]) => [Number(token), value]))
+  for (const [field, tokens] of Object.entries({ logitBias: [...bias.keys()], bannedTokens: given.flat() })) {
+    const unknown = tokens.find((token) => !Number.isInteger(token) || token < 0 || token >= vocabulary)
+    if (unknown === undefined) continue
+    const message = `decoding.${field} has the token ${unknown}; the tokenizer has the tokens 0 to ${vocabulary - 1}`
+    throw new ServiceError('invalid_request', message, { field: `decoding.${field}` })
+  }
+  // As in transformers, which lets nobody ban the end of a text: minNewTokens and logitBias are there for that.
+  const banned = given.filter((sequence) => sequence.length > 1 || sequence[0] !== endOfText)
+  const nothing =
+    bias.size === 0 &&
+    repetitionPenalty === 1 &&
+    noRepeatNgramSize === 0 &&
+    banned.length === 0 &&
+    minNewTokens === 0 &&
+    presencePenalty === 0 &&
+    frequencyPenalty === 0
+  if (nothing) return null
+  const penalties = { repetitionPenalty, presencePenalty, frequencyPenalty }
+  return { bias, noRepeatNgramSize, banned, minNewTokens, endOfText, ...penalties }
+}
+
+/**
+ * Changes `logits` in place, in the order of `generate` in transformers 5: sequence bias, repetition penalty, n-grams, bad
+ * words, minimum length. Presence and frequency, which it has not, stand where it puts a caller's own: last.
+ */
+export function applyRules(rules: LogitRules, { prompt, output }: History, logits: Float32Array): void {
+  const { repetitionPenalty, noRepeatNgramSize, banned, presencePenalty: presence, frequencyPenalty: frequency } = rules
+  const history = [...prompt, ...output]
+  addBias(logits, rules.bias)
+  if (repetitionPenalty !== 1) penalizeRepetition(logits, repetitionPenalty, history)
+  if (noRepeatNgramSize > 0) banRepeatedNgrams(logits, noRepeatNgramSize, history)
+  banSequences(logits, banned, history)
+  if (output.length < rules.minNewTokens) logits[rules.endOfText] = -Infinity
+  if (presence !== 0 || frequency !== 0) penalizePresence(logits, { presence, frequency }, output)
+}

@@ -1,0 +1,50 @@
+// The cuda runtime: graphs lowered to kernels and cuBLASLt products, each shape captured once as a CUDA graph, on an NVIDIA GPU.
+import assert from 'node:assert/strict'
+import type { Graph } from '../../graph/graph.ts'
+import type { Weights } from '../../tensor/weights.ts'
+import type { CacheLayout, Runtime } from '../runtime.ts'
+import { CudaDecodeSession } from './decode-session.ts'
+import { Device, type DeviceOptions } from './device.ts'
+import type { Form } from './lowering.ts'
+import { CudaProgram } from './program.ts'
+import { DeviceWeights } from './weights.ts'
+
+export interface CudaOptions extends DeviceOptions {
+  /** Looks in every run for kernels that write beyond their buffers or leave some unwritten; slow, for tests. */
+  readonly checked?: boolean
+}
+
+export interface CudaRuntime extends Runtime {
+  /** As logs and GET /readyz name it. */
+  readonly description: string
+  /** Of the device's memory, at most; 0 where its driver does not say. */
+  readonly bytesPerSecond: number
+  compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
+  openSession(forward: Graph, weights: Weights, layout: CacheLayout, form?: string): Promise<CudaDecodeSession>
+}
+
+/** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
+export function openCudaRuntime({ checked = false, ...options }: CudaOptions): CudaRuntime {
+  const device = Device.open(options)
+  const weights = new DeviceWeights(device.driver)
+  const parts = { device, weights, checked }
+  const { name, memoryBytes, architecture, bytesPerSecond } = device.facts
+  return {
+    name: 'cuda',
+    description: `${name}, ${Math.round(memoryBytes / 2 ** 30)} GiB, compute capability ${architecture / 10}`,
+    bytesPerSecond,
+    segments: 1,
+    compile: async (graph, frozen, form = 'float32') =>
+      new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+    // Half the bytes of every frozen matrix, and the tensor cores.
+    fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
+    decodingForm: async () => 'bfloat16',
+    openSession: async (forward, frozen, layout: CacheLayout, form = 'float32') =>
+      new CudaDecodeSession(parts, forward, formOf(form), weights.acquire(frozen), layout),
+  }
+}
+
+function formOf(form: string): Form {
+  assert.ok(form === 'float32' || form === 'bfloat16', `the cuda runtime has no form ${form}`)
+  return form
+}

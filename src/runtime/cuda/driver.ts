@@ -1,0 +1,318 @@
+// The CUDA driver: the few of its functions that we use. All of them are asynchronous to the stream but those that say otherwise.
+import { addressOf, bind, pointerOut, textAt, type Bound } from './bindings.ts'
+import { CudaUnavailable, loadLibrary } from './library.ts'
+
+const signatures = {
+  cuInit: ['uint32_t'],
+  cuDriverGetVersion: ['void *'],
+  cuDeviceGetCount: ['void *'],
+  cuDeviceGet: ['void *', 'int'],
+  cuDeviceGetName: ['void *', 'int', 'int'],
+  cuDeviceGetAttribute: ['void *', 'int', 'int'],
+  cuDeviceTotalMem_v2: ['void *', 'int'],
+  cuDevicePrimaryCtxRetain: ['void *', 'int'],
+  cuDevicePrimaryCtxRelease_v2: ['int'],
+  cuCtxSetCurrent: ['uint64_t'],
+  cuGetErrorName: ['int', 'void *'],
+  cuGetErrorString: ['int', 'void *'],
+  cuMemAlloc_v2: ['void *', 'size_t'],
+  cuMemFree_v2: ['uint64_t'],
+  cuMemGetInfo_v2: ['void *', 'void *'],
+  cuMemcpyHtoDAsync_v2: ['uint64_t', 'void *', 'size_t', 'uint64_t'],
+  cuMemcpyDtoHAsync_v2: ['void *', 'uint64_t', 'size_t', 'uint64_t'],
+  cuMemcpyDtoDAsync_v2: ['uint64_t', 'uint64_t', 'size_t', 'uint64_t'],
+  cuMemsetD8Async: ['uint64_t', 'uint8_t', 'size_t', 'uint64_t'],
+  cuModuleLoadData: ['void *', 'void *'],
+  cuModuleUnload: ['uint64_t'],
+  cuModuleGetFunction: ['void *', 'uint64_t', 'str'],
+  cuLaunchKernel: [
+    'uint64_t',
+    'uint32_t',
+    'uint32_t',
+    'uint32_t',
+    'uint32_t',
+    'uint32_t',
+    'uint32_t',
+    'uint32_t',
+    'uint64_t',
+    'void *',
+    'void *',
+  ] as ('uint64_t' | 'uint32_t' | 'void *')[],
+  cuStreamCreate: ['void *', 'uint32_t'],
+  cuStreamDestroy_v2: ['uint64_t'],
+  cuStreamSynchronize: ['uint64_t'],
+  cuStreamBeginCapture_v2: ['uint64_t', 'int'],
+  cuStreamEndCapture: ['uint64_t', 'void *'],
+  cuGraphInstantiateWithFlags: ['void *', 'uint64_t', 'uint64_t'],
+  cuGraphLaunch: ['uint64_t', 'uint64_t'],
+  cuGraphDestroy: ['uint64_t'],
+  cuGraphExecDestroy: ['uint64_t'],
+  cuEventCreate: ['void *', 'uint32_t'],
+  cuEventDestroy_v2: ['uint64_t'],
+  cuEventRecord: ['uint64_t', 'uint64_t'],
+  cuEventSynchronize: ['uint64_t'],
+  cuEventElapsedTime: ['void *', 'uint64_t', 'uint64_t'],
+} as const
+
+type Call = keyof typeof signatures
+
+/** Of cuda.h. */
+const errors = { outOfMemory: 2, noDevice: 100 } as const
+const attributes = { multiprocessors: 16, clockKHz: 36, busBits: 37, major: 75, minor: 76 } as const
+const nonBlocking = 1
+const captureThreadLocal = 1
+
+/** Uncorrectable memory, and whatever a kernel did that it must not: nothing works in this process from there on. */
+const isLost = (status: number): boolean => status === 214 || (status >= 700 && status <= 720) || status === 999
+
+/** CUDA 12.0: the oldest whose driver runs what NVRTC 12 compiles. */
+const driverMin = 12_000
+
+/** What a call to the driver answered. */
+export class CudaError extends Error {
+  override readonly name = 'CudaError'
+  readonly code: number
+
+  constructor(call: string, code: number, what: string) {
+    super(`${call}: ${what}`)
+    this.code = code
+  }
+}
+
+export interface DeviceFacts {
+  readonly name: string
+  readonly memoryBytes: number
+  /** Compute capability, 90 for 9.0. */
+  readonly architecture: number
+  readonly multiprocessors: number
+  /** Of its memory, at most; 0 where the driver does not say. */
+  readonly bytesPerSecond: number
+}
+
+export class Driver {
+  readonly #api: Bound<typeof signatures>
+  readonly #onLost: (error: CudaError) => void
+  #context = 0n
+  #stream = 0n
+
+  private constructor(api: Bound<typeof signatures>, onLost: (error: CudaError) => void) {
+    this.#api = api
+    this.#onLost = onLost
+  }
+
+  /** Throws `CudaUnavailable`: no driver, one that is too old, or no device. `onLost` hears of errors that end the context. */
+  static open(folders: readonly string[], onLost: (error: CudaError) => void = () => undefined): Driver {
+    const driver = new Driver(bind(loadLibrary('driver', folders), 'the NVIDIA driver', signatures), onLost)
+    const status = driver.#api.cuInit(0)
+    const count = new Int32Array(1)
+    if (status === 0) driver.#call('cuDeviceGetCount', count)
+    if (status === errors.noDevice || (status === 0 && count[0] === 0))
+      throw new CudaUnavailable('the NVIDIA driver finds no device; give the container the GPU, or see nvidia-smi')
+    if (status !== 0) throw new CudaUnavailable(`the NVIDIA driver does not start: ${driver.#describe(status)}`)
+    const version = new Int32Array(1)
+    driver.#call('cuDriverGetVersion', version)
+    const found = version[0] as number
+    if (found < driverMin)
+      throw new CudaUnavailable(
+        `the NVIDIA driver is for CUDA ${shown(found)}, needed is ${shown(driverMin)} or later; update the driver`,
+      )
+    return driver
+  }
+
+  facts(device: number): DeviceFacts {
+    const attribute = (number: number): number => {
+      const value = new Int32Array(1)
+      this.#call('cuDeviceGetAttribute', value, number, device)
+      return value[0] as number
+    }
+    const name = Buffer.alloc(256)
+    this.#call('cuDeviceGetName', name, name.length, device)
+    const memory = pointerOut()
+    this.#call('cuDeviceTotalMem_v2', memory, device)
+    return {
+      name: name.toString('utf8', 0, name.indexOf(0)),
+      memoryBytes: Number(memory[0]),
+      architecture: 10 * attribute(attributes.major) + attribute(attributes.minor),
+      multiprocessors: attribute(attributes.multiprocessors),
+      // Two transfers a clock.
+      bytesPerSecond: (2 * attribute(attributes.clockKHz) * 1000 * attribute(attributes.busBits)) / 8,
+    }
+  }
+
+  /** Takes the device for this thread and makes the stream that everything runs on. */
+  use(device: number): void {
+    const out = pointerOut()
+    this.#call('cuDevicePrimaryCtxRetain', out, device)
+    atThreadEnd(() => this.#api.cuDevicePrimaryCtxRelease_v2(device))
+    this.#context = out[0] as bigint
+    this.#call('cuCtxSetCurrent', this.#context)
+    this.#call('cuStreamCreate', out, nonBlocking)
+    this.#stream = out[0] as bigint
+  }
+
+  get stream(): bigint {
+    return this.#stream
+  }
+
+  /** Free and all, in bytes. */
+  memory(): { readonly free: number; readonly total: number } {
+    const [free, total] = [pointerOut(), pointerOut()]
+    this.#call('cuMemGetInfo_v2', free, total)
+    return { free: Number(free[0]), total: Number(total[0]) }
+  }
+
+  /** Synchronous. Throws `CudaError` that says how much there is, where there is too little. */
+  allocate(bytes: number, what: string): bigint {
+    const out = pointerOut()
+    const status = this.#api.cuMemAlloc_v2(out, bytes)
+    if (status === errors.outOfMemory) {
+      const { free, total } = this.memory()
+      const mebibytes = (count: number): string => `${Math.ceil(count / 2 ** 20)} MiB`
+      throw new CudaError(
+        'cuMemAlloc',
+        status,
+        `${what} needs ${mebibytes(bytes)}, the device has ${mebibytes(free)} free of ${mebibytes(total)}`,
+      )
+    }
+    this.#check('cuMemAlloc_v2', status)
+    return out[0] as bigint
+  }
+
+  /** Synchronous; waits for the device. */
+  free(address: bigint): void {
+    this.#call('cuMemFree_v2', address)
+  }
+
+  /** The array may be changed as soon as this returns. */
+  upload(to: bigint, from: NodeJS.ArrayBufferView): void {
+    if (from.byteLength > 0) this.#call('cuMemcpyHtoDAsync_v2', to, from, from.byteLength, this.#stream)
+  }
+
+  /** The array is filled once `synchronize` has returned. */
+  download(to: NodeJS.ArrayBufferView, from: bigint): void {
+    if (to.byteLength > 0) this.#call('cuMemcpyDtoHAsync_v2', to, from, to.byteLength, this.#stream)
+  }
+
+  copy(to: bigint, from: bigint, bytes: number): void {
+    this.#call('cuMemcpyDtoDAsync_v2', to, from, bytes, this.#stream)
+  }
+
+  fill(to: bigint, value: number, bytes: number): void {
+    this.#call('cuMemsetD8Async', to, value, bytes, this.#stream)
+  }
+
+  /** Waits for the stream. An error of anything before it comes out here. */
+  synchronize(): void {
+    this.#call('cuStreamSynchronize', this.#stream)
+  }
+
+  loadModule(image: Uint8Array): bigint {
+    const out = pointerOut()
+    this.#call('cuModuleLoadData', out, image)
+    return out[0] as bigint
+  }
+
+  getFunction(module: bigint, name: string): bigint {
+    const out = pointerOut()
+    const status = this.#api.cuModuleGetFunction(out, module, name)
+    if (status !== 0) throw new CudaError('cuModuleGetFunction', status, `${name}: ${this.#describe(status)}`)
+    return out[0] as bigint
+  }
+
+  /** `parameters`: for each argument of the kernel where its bytes lie; they are read before this returns. */
+  launch(kernel: bigint, grid: readonly [number, number, number], threads: number, parameters: BigUint64Array): void {
+    this.#call('cuLaunchKernel', kernel, ...grid, threads, 1, 1, 0, this.#stream, parameters, null)
+  }
+
+  /** What `record` puts on the stream, as a graph that can be launched again and again. Nothing runs meanwhile. */
+  capture(record: () => void): bigint {
+    const out = pointerOut()
+    this.#call('cuStreamBeginCapture_v2', this.#stream, captureThreadLocal)
+    try {
+      record()
+    } catch (error) {
+      // The stream must not stay in capture, and the first error is the one to tell.
+      this.#api.cuStreamEndCapture(this.#stream, out)
+      throw error
+    }
+    this.#call('cuStreamEndCapture', this.#stream, out)
+    const graph = out[0] as bigint
+    this.#call('cuGraphInstantiateWithFlags', out, graph, 0)
+    this.#call('cuGraphDestroy', graph)
+    return out[0] as bigint
+  }
+
+  launchGraph(graph: bigint): void {
+    this.#call('cuGraphLaunch', graph, this.#stream)
+  }
+
+  destroyGraph(graph: bigint): void {
+    this.#call('cuGraphExecDestroy', graph)
+  }
+
+  /** Time that `run` takes on the device, in ms. */
+  time(run: () => void): number {
+    const events = [pointerOut(), pointerOut()] as const
+    for (const event of events) this.#call('cuEventCreate', event, 0)
+    const [start, end] = [events[0][0] as bigint, events[1][0] as bigint]
+    this.#call('cuEventRecord', start, this.#stream)
+    run()
+    this.#call('cuEventRecord', end, this.#stream)
+    this.#call('cuEventSynchronize', end)
+    const ms = new Float32Array(1)
+    this.#call('cuEventElapsedTime', ms, start, end)
+    for (const event of [start, end]) this.#call('cuEventDestroy_v2', event)
+    return ms[0] as number
+  }
+
+  #call(name: Call, ...values: readonly (number | bigint | string | NodeJS.ArrayBufferView | null)[]): void {
+    this.#check(name, this.#api[name](...values))
+  }
+
+  #check(name: Call, status: number): void {
+    if (status === 0) return
+    const error = new CudaError(name, status, this.#describe(status))
+    if (isLost(status)) this.#onLost(error)
+    throw error
+  }
+
+  #describe(status: number): string {
+    const [name, text] = [pointerOut(), pointerOut()]
+    this.#api.cuGetErrorName(status, name)
+    this.#api.cuGetErrorString(status, text)
+    return `${textAt(name[0] as bigint)} (${status}), ${textAt(text[0] as bigint)}`
+  }
+}
+
+let releases: (() => void)[] | null = null
+
+/** The device's context belongs to the process: a thread that ends gives up its part, and with the last one goes all memory. */
+function atThreadEnd(release: () => void): void {
+  if (releases === null) {
+    const all: (() => void)[] = []
+    releases = all
+    process.once('exit', () => all.forEach((each) => each()))
+  }
+  releases.push(release)
+}
+
+/** 12090 is CUDA 12.9. */
+const shown = (version: number): string => `${Math.floor(version / 1000)}.${Math.floor((version % 1000) / 10)}`
+
+/** Arguments of a kernel laid out as the driver wants them; `slots` must stay reachable until the launch. */
+export function layOut(values: readonly Uint8Array[]): {
+  readonly slots: Uint8Array
+  readonly parameters: BigUint64Array
+} {
+  // Every slot begins at a multiple of 16 bytes, which is enough for whatever type lies there.
+  const offsets: number[] = []
+  let bytes = 0
+  for (const value of values) {
+    offsets.push(bytes)
+    bytes += Math.ceil(value.length / 16) * 16
+  }
+  const slots = new Uint8Array(Math.max(16, bytes))
+  values.forEach((value, i) => slots.set(value, offsets[i]))
+  const base = addressOf(slots)
+  return { slots, parameters: BigUint64Array.from(offsets, (offset) => base + BigInt(offset)) }
+}

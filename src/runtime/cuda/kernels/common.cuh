@@ -1,0 +1,29 @@
+// What the kernels share: reductions over the 32 lanes of a warp in a fixed order, and bfloat16 numbers.
+#define ALL_LANES 0xffffffffu
+/** Below every score, and still a number: a difference of two of them is 0, not undefined. */
+#define LOWEST (-3.0e38f)
+
+__device__ __forceinline__ float warpSum(float value) {
+  for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(ALL_LANES, value, step);
+  return value;
+}
+
+__device__ __forceinline__ float warpMax(float value) {
+  for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(ALL_LANES, value, step));
+  return value;
+}
+
+/** bfloat16 is the upper half of a float32. */
+__device__ __forceinline__ float fromBfloat16(unsigned short half) { return __uint_as_float((unsigned)half << 16); }
+
+/** To the nearest, and to the even one of two that are as near; not-a-numbers stay what they are. */
+__device__ __forceinline__ unsigned short toBfloat16(float value) {
+  unsigned bits = __float_as_uint(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return (unsigned short)(bits >> 16 | 64);
+  return (unsigned short)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+/** Whether four numbers at a time can be read and written at these places: parts of a whole may begin anywhere. */
+__device__ __forceinline__ bool areAligned(const void* a, const void* b, const void* c) {
+  return (((unsigned long long)a | (unsigned long long)b | (unsigned long long)c) & 15) == 0;
+}

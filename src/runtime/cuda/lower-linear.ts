@@ -1,0 +1,104 @@
+// Matrix products: linear layers with what follows them, outer products, and the head of the cross-entropy.
+import type { Node, Value } from '../../graph/ops.ts'
+import { at, type Lowering } from './lowering.ts'
+import type { PlacedFactor, View } from './steps.ts'
+
+interface Follow {
+  /** Contiguous or not, of the shape of the result. */
+  readonly added?: View | null
+  readonly gelu?: boolean
+}
+
+/** x · w + b, written to `out`; a frozen matrix is taken in the form of the program. */
+export function emitLinear(
+  l: Lowering,
+  node: Node<'linear'>,
+  out: View,
+  { added = null, gelu = false }: Follow = {},
+): void {
+  const [x, w, b] = node.inputs
+  const right = matrix(l, w, node.attributes.transposed)
+  const left = rowsOf(l, x, right.type)
+  const bias = b === undefined ? null : l.contiguous(b)
+  const [rows, inner] = [l.rowsOf(x), l.widthOf(x)]
+  const columns = l.widthOf(node.outputs[0] as Value)
+  l.step({ kind: 'product', rows, columns, inner, left, right, out, added, bias, gelu })
+}
+
+export function lowerLinear(l: Lowering, node: Node<'linear'>): void {
+  if (!l.fusions.deferred.has(node)) emitLinear(l, node, l.output(node.outputs[0] as Value))
+}
+
+export function lowerGelu(l: Lowering, node: Node<'gelu'>): void {
+  const [x] = node.inputs
+  const out = l.output(node.outputs[0] as Value)
+  if (x.node.op === 'linear' && l.fusions.deferred.has(x.node)) return emitLinear(l, x.node, out, { gelu: true })
+  const count = l.sizeOf(x)
+  l.kernel('gelu', count, [at(l.contiguous(x)), at(out), { int: count }], 8 * count, 4)
+}
+
+/** xᵀ · y over rows; trained numbers are in it, so always in float32. */
+export function lowerOuter(l: Lowering, { inputs: [x, y], outputs }: Node<'outer'>): void {
+  const left = { ...rowsOf(l, x, 'float32'), transposed: true }
+  const [rows, columns, inner] = [l.widthOf(x), l.widthOf(y), l.rowsOf(x)]
+  const out = l.output(outputs[0] as Value)
+  const right = rowsOf(l, y, 'float32')
+  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
+}
+
+function logitsOf(l: Lowering, hidden: Value, table: Value): View {
+  const [rows, inner, columns] = [l.rowsOf(hidden), l.widthOf(hidden), l.shapeOf(table)[0] as number]
+  const right = matrix(l, table, true)
+  const left = rowsOf(l, hidden, right.type)
+  const out = { storage: l.temporary(rows * columns), offset: 0, stride: columns }
+  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
+  return out
+}
+
+const entropyThreads = 512
+
+export function lowerCrossEntropy(l: Lowering, node: Node<'crossEntropy'>): void {
+  const [hidden, table, labels] = node.inputs
+  const out = node.outputs[0] as Value
+  if ([...l.fusions.losses.values()].includes(out)) return
+  const logits = logitsOf(l, hidden, table)
+  const [rows, vocabulary] = [l.rowsOf(hidden), logits.stride]
+  const args = [at(logits), at(l.contiguous(labels)), at(l.output(out)), { int: vocabulary }]
+  const smoothing = { float: node.attributes.smoothing }
+  l.blocks('cross_entropy', [rows, 1, 1], entropyThreads, [...args, smoothing], 4 * rows * vocabulary)
+}
+
+/** d hidden = d logits · table. Where the losses are wanted too, they come with it. */
+export function lowerCrossEntropyGrad(l: Lowering, node: Node<'crossEntropyGrad'>): void {
+  const [hidden, table, labels, ct] = node.inputs
+  const logits = logitsOf(l, hidden, table)
+  const [rows, vocabulary] = [l.rowsOf(hidden), logits.stride]
+  const loss = l.fusions.losses.get(node)
+  const losses = loss === undefined ? { place: null } : at(l.output(loss))
+  const args = [at(logits), at(l.contiguous(labels)), at(l.contiguous(ct)), losses, { int: vocabulary }]
+  const smoothing = { float: node.attributes.smoothing }
+  l.blocks('cross_entropy_gradient', [rows, 1, 1], entropyThreads, [...args, smoothing], 12 * rows * vocabulary)
+  const right = matrix(l, table, false)
+  const plain: PlacedFactor = { place: logits, stride: vocabulary, type: 'float32', transposed: false }
+  const left =
+    right.type === 'float32'
+      ? plain
+      : { ...plain, type: right.type, place: { storage: l.round(logits, rows * vocabulary, vocabulary), offset: 0 } }
+  const out = l.output(node.outputs[0] as Value)
+  const [columns, inner] = [l.widthOf(hidden), vocabulary]
+  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
+}
+
+function matrix(l: Lowering, w: Value, transposed: boolean): PlacedFactor {
+  if (w.node.op === 'weight' && l.form === 'bfloat16')
+    return { place: l.frozen(w.node, 'bfloat16'), stride: l.widthOf(w), type: 'bfloat16', transposed }
+  const view = l.view(w)
+  return { place: view, stride: view.stride, type: 'float32', transposed }
+}
+
+function rowsOf(l: Lowering, x: Value, type: PlacedFactor['type']): PlacedFactor {
+  if (type === 'bfloat16')
+    return { place: { storage: l.rounded(x), offset: 0 }, stride: l.widthOf(x), type, transposed: false }
+  const view = l.view(x)
+  return { place: view, stride: view.stride, type, transposed: false }
+}

@@ -1,0 +1,67 @@
+// Computes a small training step on the device and holds it against the reference before anything real is trusted to it.
+import { GraphBuilder } from '../../graph/builder.ts'
+import { gradient } from '../../graph/gradient.ts'
+import { inputsOf, makeGraph, type Graph } from '../../graph/graph.ts'
+import type { Value } from '../../graph/ops.ts'
+import { Random } from '../../random/random.ts'
+import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
+import { evaluate } from '../reference/reference.ts'
+import type { Runtime } from '../runtime.ts'
+
+/** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
+const tolerance = 1e-4
+/** A head's width as in every GPT-2, so that kernels compiled for the check are the ones used later. */
+const [width, rows, length, past, vocabulary] = [64, 2, 20, 5, 300]
+
+/** null: the device computes what the reference does. Otherwise what is wrong, in words. */
+export async function wrongResults(runtime: Runtime): Promise<string | null> {
+  const graph = checkGraph()
+  const random = new Random(1)
+  const feeds: Record<string, Tensor> = {}
+  for (const { attributes } of inputsOf(graph)) {
+    const shape = attributes.shape as number[]
+    const draw = (): number => (attributes.dtype === 'int32' ? Math.floor(random.next() * past) : random.normal() / 8)
+    const drawn = Array.from({ length: sizeOf(shape) }, draw)
+    const data = attributes.dtype === 'int32' ? Int32Array.from(drawn) : Float32Array.from(drawn)
+    feeds[attributes.name] = { dtype: attributes.dtype, shape, data }
+  }
+  const expected = evaluate(graph, feeds)
+  const program = await runtime.compile(graph, { folder: '', tensors: new Map() })
+  const actual = await program.run(feeds)
+  await program.dispose()
+  for (const [name, { data }] of Object.entries(expected)) {
+    const error = relativeError(actual[name]?.data ?? [], data)
+    if (!(error <= tolerance)) return `${name} of a small training step is off by ${error} of its largest value`
+  }
+  return null
+}
+
+/** One block of a decoder, its loss, and the gradient of its past. */
+function checkGraph(): Graph {
+  const g = new GraphBuilder()
+  const table = g.input('table', [vocabulary, width])
+  const x = g.gather(table, g.input('tokens', [rows, length], 'int32'))
+  const norm = (value: Value, name: string): Value =>
+    g.layerNorm(value, g.input(`${name}.scale`, [width]), g.input(`${name}.shift`, [width]), 1e-5)
+  const qkv = g.linear(norm(x, 'first'), g.input('w', [width, 3 * width]), g.input('b', [3 * width]))
+  const [q, k, v] = g.split(qkv, 2, [width, width, width]) as [Value, Value, Value]
+  const pastKey = g.input('pastKey', [1, 1, width, past])
+  const pastValue = g.input('pastValue', [1, 1, past, width])
+  const attended = g.attention([q, k, v, pastKey, pastValue, g.input('lengths', [1], 'int32')], 1)
+  const y = g.add(x, g.linear(attended, g.input('p', [width, width]), null))
+  const inner = g.gelu(g.linear(norm(y, 'second'), g.input('u', [width, width]), g.input('c', [width])))
+  const hidden = g.reshape(g.add(y, inner), [rows * length, width])
+  const losses = g.crossEntropy(hidden, table, g.input('labels', [rows * length], 'int32'))
+  const [dPastKey, dPastValue] = gradient(g, g.sumTo(losses, []), [pastKey, pastValue]) as [Value, Value]
+  return makeGraph({ losses, dPastKey, dPastValue })
+}
+
+function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let [difference, magnitude] = [0, 0]
+  for (let i = 0; i < expected.length; i++) {
+    const off = Math.abs((actual[i] as number) - (expected[i] as number))
+    if (!(off <= difference)) difference = off
+    magnitude = Math.max(magnitude, Math.abs(expected[i] as number))
+  }
+  return difference / magnitude
+}

@@ -1,0 +1,104 @@
+// Frozen weights on the device, in float32 or bfloat16, once for all programs of a process that use them.
+import assert from 'node:assert/strict'
+import { closeSync, openSync, readSync } from 'node:fs'
+import path from 'node:path'
+import { widenBfloat16, widenFloat16 } from '../../tensor/half.ts'
+import { sizeOf } from '../../tensor/tensor.ts'
+import type { Weight, Weights } from '../../tensor/weights.ts'
+import type { Driver } from './driver.ts'
+import type { Form, ResidentWeights } from './lowering.ts'
+
+export class DeviceWeights {
+  readonly #driver: Driver
+  /** By checkpoint: its hash, or the object itself where it has none. */
+  readonly #sets = new Map<string | Weights, LoadedWeights>()
+
+  constructor(driver: Driver) {
+    this.#driver = driver
+  }
+
+  /** Held until `release` was called as often. */
+  acquire(weights: Weights): LoadedWeights {
+    const key = weights.sha256 ?? weights
+    const set = this.#sets.get(key) ?? new LoadedWeights(this.#driver, weights)
+    this.#sets.set(key, set)
+    set.users += 1
+    return set
+  }
+
+  release(set: LoadedWeights): void {
+    set.users -= 1
+    if (set.users > 0) return
+    this.#sets.delete(set.weights.sha256 ?? set.weights)
+    set.free()
+  }
+}
+
+export class LoadedWeights implements ResidentWeights {
+  readonly weights: Weights
+  users = 0
+  readonly #driver: Driver
+  readonly #addresses = new Map<string, bigint>()
+
+  constructor(driver: Driver, weights: Weights) {
+    this.#driver = driver
+    this.weights = weights
+  }
+
+  /** Read from its file when first asked for. */
+  address(name: string, form: Form): bigint {
+    const key = `${form} ${name}`
+    const known = this.#addresses.get(key)
+    if (known !== undefined) return known
+    const weight = this.weights.tensors.get(name)
+    assert.ok(weight !== undefined, `no weight is named ${name}`)
+    const bytes = Math.max(4, sizeOf(weight.shape) * (form === 'float32' ? 4 : 2))
+    const address = this.#driver.allocate(bytes, `weight ${name}`)
+    this.#addresses.set(key, address)
+    this.#driver.upload(address, inForm(weight, readBytes(path.join(this.weights.folder, weight.file), weight), form))
+    return address
+  }
+
+  free(): void {
+    for (const address of this.#addresses.values()) this.#driver.free(address)
+    this.#addresses.clear()
+  }
+}
+
+/** Node reads at most 2 GiB at a time. */
+const readMax = 2 ** 30
+
+function readBytes(file: string, { offset, bytes, name }: Weight): Uint8Array {
+  const data = new Uint8Array(bytes)
+  const handle = openSync(file, 'r')
+  try {
+    for (let at = 0; at < bytes; ) {
+      const read = readSync(handle, data, at, Math.min(readMax, bytes - at), offset + at)
+      if (read === 0) throw new Error(`${file} ends inside of weight ${name}`)
+      at += read
+    }
+  } finally {
+    closeSync(handle)
+  }
+  return data
+}
+
+function inForm({ dtype, name }: Weight, bytes: Uint8Array, form: Form): Float32Array | Uint16Array {
+  if (dtype === 'float32') {
+    const wide = new Float32Array(bytes.buffer)
+    return form === 'float32' ? wide : roundBfloat16(wide)
+  }
+  const halves = new Uint16Array(bytes.buffer)
+  if (dtype === 'bfloat16') return form === 'bfloat16' ? halves : widenBfloat16(halves)
+  assert.equal(dtype, 'float16', `weight ${name} is ${dtype}, which no GPU product takes`)
+  const wide = widenFloat16(halves)
+  return form === 'float32' ? wide : roundBfloat16(wide)
+}
+
+/** To the nearest, and to the even one of two that are as near; not-a-numbers stay what they are. */
+export function roundBfloat16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  return Uint16Array.from(bits, (each) =>
+    (each & 0x7fffffff) > 0x7f800000 ? (each >>> 16) | 64 : (each + 0x7fff + ((each >>> 16) & 1)) >>> 16,
+  )
+}

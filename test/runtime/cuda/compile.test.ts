@@ -1,0 +1,33 @@
+// Every kernel compiled by NVIDIA's own compiler, where it can be loaded: no device is needed for that.
+import assert from 'node:assert/strict'
+import path from 'node:path'
+import { test } from 'node:test'
+import { kernelSource } from '../../../src/runtime/cuda/compiled.ts'
+import { CudaUnavailable } from '../../../src/runtime/cuda/library.ts'
+import { Nvrtc } from '../../../src/runtime/cuda/nvrtc.ts'
+
+function openCompiler(): Nvrtc | string {
+  try {
+    return Nvrtc.open(process.env['CUDA_LIBRARIES']?.split(path.delimiter) ?? [])
+  } catch (error) {
+    if (error instanceof CudaUnavailable) return error.message
+    throw error
+  }
+}
+
+const nvrtc = openCompiler()
+
+for (const architecture of [80, 90, 100]) {
+  for (const headDim of [null, 64, 80, 128]) {
+    const what = headDim === null ? 'all kernels but attention' : `attention with heads of ${headDim}`
+    test(`NVRTC compiles ${what} for sm_${architecture}`, { skip: typeof nvrtc === 'string' && nvrtc }, (t) => {
+      assert.ok(typeof nvrtc !== 'string')
+      if (!nvrtc.architectures.includes(architecture))
+        return t.skip(`NVRTC ${nvrtc.version} does not know sm_${architecture}`)
+      const { name, text, defines } = kernelSource(headDim)
+      const code = nvrtc.compile(name, text, architecture, defines)
+      // An ELF file, as the driver loads it.
+      assert.deepEqual([...code.subarray(0, 4)], [0x7f, 0x45, 0x4c, 0x46])
+    })
+  }
+}

@@ -1,0 +1,208 @@
+// Runs CUDA kernels on the CPU: threads of a block are fibers that switch at barriers and shuffles.
+#pragma once
+#include <cmath>
+#include <csetjmp>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <tuple>
+#include <vector>
+#include <ucontext.h>
+
+struct dim3 {
+  unsigned x, y, z;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+namespace emu {
+
+enum class State { ready, atBlock, atWarp, done };
+
+/** One thread of the block that runs. */
+struct Fiber {
+  jmp_buf where;
+  ucontext_t first;
+  std::vector<char> stack;
+  State state;
+  dim3 index;
+  unsigned flat;
+  /** Shuffles so far: two slots in turn, so that one meeting of the warp is enough for each. */
+  unsigned shuffles;
+  bool started = false;
+};
+
+constexpr size_t stackBytes = 128 * 1024;
+constexpr unsigned warpSize = 32, threadsMax = 1024;
+
+inline std::vector<Fiber> fibers;
+inline Fiber* self = nullptr;
+inline jmp_buf scheduler;
+inline uint64_t lanes[2][threadsMax];
+inline dim3 block, grid, blockNumber;
+inline const std::function<void()>* body = nullptr;
+/** Which threads go first: what is right does not depend on it. */
+inline bool backwards = false;
+
+__attribute__((noinline)) inline void wait(State state) {
+  self->state = state;
+  if (_setjmp(self->where) == 0) _longjmp(scheduler, 1);
+}
+
+inline void entry() {
+  // A fiber serves one block after the other; `self` is another one whenever it wakes.
+  for (;;) {
+    (*body)();
+    wait(State::done);
+  }
+}
+
+__attribute__((noinline)) inline void resume(Fiber& fiber) {
+  self = &fiber;
+  if (_setjmp(scheduler) != 0) return;
+  if (fiber.started) _longjmp(fiber.where, 1);
+  fiber.started = true;
+  fiber.stack.resize(stackBytes);
+  getcontext(&fiber.first);
+  fiber.first.uc_stack.ss_sp = fiber.stack.data();
+  fiber.first.uc_stack.ss_size = fiber.stack.size();
+  fiber.first.uc_link = nullptr;
+  makecontext(&fiber.first, entry, 0);
+  setcontext(&fiber.first);
+}
+
+/** Runs the threads of one warp until each is done or waits for the block. Answers whether any ran. */
+inline bool runWarp(Fiber* first, unsigned count) {
+  bool ran = false;
+  for (;;) {
+    unsigned waiting = 0, done = 0;
+    for (unsigned step = 0; step < count; step++) {
+      unsigned i = backwards ? count - 1 - step : step;
+      if (first[i].state == State::ready) {
+        ran = true;
+        resume(first[i]);
+      }
+      waiting += first[i].state == State::atWarp;
+      done += first[i].state == State::done;
+    }
+    if (waiting == 0 || waiting + done < count) return ran;
+    for (unsigned i = 0; i < count; i++)
+      if (first[i].state == State::atWarp) first[i].state = State::ready;
+  }
+}
+
+/** Runs one block; false where some of its threads wait for others that never come. */
+inline bool runBlock() {
+  unsigned count = block.x * block.y * block.z;
+  for (unsigned i = 0; i < count; i++) {
+    Fiber& fiber = fibers[i];
+    fiber.state = State::ready;
+    fiber.flat = i;
+    fiber.shuffles = 0;
+    fiber.index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+  }
+  for (;;) {
+    bool ran = false;
+    unsigned warps = (count + warpSize - 1) / warpSize;
+    for (unsigned step = 0; step < warps; step++) {
+      unsigned i = (backwards ? warps - 1 - step : step) * warpSize;
+      ran |= runWarp(&fibers[i], count - i < warpSize ? count - i : warpSize);
+    }
+    unsigned waiting = 0, done = 0;
+    for (unsigned i = 0; i < count; i++) {
+      waiting += fibers[i].state == State::atBlock;
+      done += fibers[i].state == State::done;
+    }
+    if (done == count) return true;
+    if (waiting > 0 && waiting + done == count) {
+      for (unsigned i = 0; i < count; i++)
+        if (fibers[i].state == State::atBlock) fibers[i].state = State::ready;
+    } else if (!ran) {
+      // Their stacks are in the middle of a kernel: they are of no use for another.
+      fibers.clear();
+      return false;
+    }
+  }
+}
+
+/** null, or what went wrong. */
+inline const char* run(const std::function<void()>& work, dim3 gridSize, dim3 blockSize) {
+  unsigned count = blockSize.x * blockSize.y * blockSize.z;
+  if (count == 0 || count > threadsMax || gridSize.x == 0 || gridSize.y == 0 || gridSize.z == 0 || gridSize.y > 65535 || gridSize.z > 65535)
+    return "a grid or block of this size cannot be launched";
+  if (fibers.size() != threadsMax) fibers = std::vector<Fiber>(threadsMax);
+  const char* order = getenv("STAND_IN_ORDER");
+  backwards = order != nullptr && strcmp(order, "backwards") == 0;
+  body = &work;
+  grid = gridSize;
+  block = blockSize;
+  for (blockNumber.z = 0; blockNumber.z < grid.z; blockNumber.z++)
+    for (blockNumber.y = 0; blockNumber.y < grid.y; blockNumber.y++)
+      for (blockNumber.x = 0; blockNumber.x < grid.x; blockNumber.x++)
+        if (!runBlock()) return "a barrier was reached by some threads of a block and never by the others";
+  return nullptr;
+}
+
+/** The kernel with its arguments, copied from where the launch points to. */
+template <class... A>
+std::function<void()>* bind(void (*kernel)(A...), void** parameters) {
+  std::tuple<std::decay_t<A>...> arguments;
+  size_t i = 0;
+  std::apply([&](auto&... each) { ((memcpy(&each, parameters[i++], sizeof(each))), ...); }, arguments);
+  return new std::function<void()>([kernel, arguments] { std::apply(kernel, arguments); });
+}
+
+template <class T>
+T exchange(T value, unsigned from) {
+  unsigned slot = self->shuffles++ % 2;
+  memcpy(&lanes[slot][self->flat], &value, sizeof(T));
+  wait(State::atWarp);
+  memcpy(&value, &lanes[slot][from], sizeof(T));
+  return value;
+}
+
+}  // namespace emu
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __restrict__
+#define __launch_bounds__(...)
+#define __align__(n) alignas(n)
+// One block runs at a time.
+#define __shared__ static
+#define threadIdx (emu::self->index)
+#define blockIdx (emu::blockNumber)
+#define blockDim (emu::block)
+#define gridDim (emu::grid)
+
+inline void __syncthreads() { emu::wait(emu::State::atBlock); }
+inline void __syncwarp(unsigned = 0xffffffffu) { emu::wait(emu::State::atWarp); }
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return emu::exchange(value, emu::self->flat / 32 * 32 + unsigned(lane) % 32);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emu::exchange(value, emu::self->flat / 32 * 32 + ((emu::self->flat % 32) ^ unsigned(mask)));
+}
+template <class T>
+T __shfl_down_sync(unsigned, T value, unsigned delta) {
+  unsigned lane = emu::self->flat % 32;
+  return emu::exchange(value, lane + delta < 32 ? emu::self->flat + delta : emu::self->flat);
+}
+inline float __uint_as_float(unsigned bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+inline unsigned __float_as_uint(float value) {
+  unsigned bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

@@ -1,0 +1,32 @@
+// What the parts of the stand-in share: results, the queue of a stream, and the memory it watches.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace standin {
+
+/** Of the driver API, as cuda.h numbers them. */
+enum Result {
+  success = 0,
+  invalidValue = 1,
+  outOfMemory = 2,
+  noDevice = 100,
+  invalidDevice = 101,
+  invalidImage = 200,
+  notFound = 500,
+  illegalAddress = 700,
+  launchFailed = 719,
+  captureInvalidated = 901,
+};
+
+/** Runs `work` now, or records it where the stream is being captured. It answers a result. */
+int enqueue(uint64_t stream, std::function<int()> work);
+
+/** Makes every later call fail, as an error on a device does. */
+int fail(int result, const std::string& message);
+
+}  // namespace standin

@@ -1,0 +1,35 @@
+// What the ONNX model of a graph holds: what its outputs need, and no product by a row scale that can wait.
+import assert from 'node:assert/strict'
+import { tmpdir } from 'node:os'
+import { test } from 'node:test'
+import { GraphBuilder } from '../../src/graph/builder.ts'
+import { makeGraph } from '../../src/graph/graph.ts'
+import type { Value } from '../../src/graph/ops.ts'
+import { Emitter } from '../../src/runtime/onnx/emitter.ts'
+
+/** y = x, to which a test adds nodes of its own. */
+function emitter(): Emitter {
+  const g = new GraphBuilder()
+  const graph = makeGraph({ y: g.input('x', ['R', 4]) })
+  const e = new Emitter(graph, { folder: tmpdir(), tensors: new Map() })
+  for (const node of graph.nodes) if (node.op === 'input') e.setFull(node.outputs[0] as Value, node.attributes.name)
+  return e
+}
+
+test('nodes that lead to no output are left out, and so are constants that only they took', () => {
+  const e = emitter()
+  e.emit('Neg', [e.emit('Mul', ['x', e.float(3)])])
+  const { node, initializer } = e.finish()
+  assert.deepEqual(
+    node.map(({ opType }) => opType),
+    ['Identity'],
+  )
+  assert.deepEqual(initializer, [])
+})
+
+test('scaled rows are known as rows and scales, other values are not', () => {
+  const e = emitter()
+  const scaled = e.scaleRows('x', 'scales')
+  assert.deepEqual(e.rowScaled(scaled), { rows: 'x', scales: 'scales' })
+  assert.equal(e.rowScaled(e.emit('Neg', [scaled])), null)
+})

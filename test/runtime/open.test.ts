@@ -1,0 +1,75 @@
+// Which runtime is opened: the GPU where it works, the CPU with a reason where it does not, an error where it was insisted on.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { after, afterEach, test } from 'node:test'
+import { ServiceError } from '../../src/errors/errors.ts'
+import { wrongResults } from '../../src/runtime/cuda/self-check.ts'
+import { openRuntime, type OpenedRuntime, type RuntimeOptions } from '../../src/runtime/open.ts'
+import { buildStandIn, whyNot } from './cuda/stand-in/build.ts'
+
+const skip = whyNot() ?? false
+const data = mkdtempSync(path.join(tmpdir(), 'preamble-open-'))
+after(() => rmSync(data, { recursive: true }))
+afterEach(() => {
+  delete process.env['STAND_IN_DEVICES']
+  delete process.env['STAND_IN_BYTES']
+})
+
+const warnings: string[] = []
+function open(choice: RuntimeOptions['choice'], cudaLibraries: readonly string[]): Promise<OpenedRuntime> {
+  warnings.length = 0
+  const warn = (message: string): unknown => warnings.push(message)
+  return openRuntime({ choice, onnx: { threads: 1 }, data, cudaLibraries, warn, onLost: assert.fail })
+}
+const standIn = (): string[] => [buildStandIn().libraries]
+
+test('auto takes a device that is there and computes what it should', { skip }, async () => {
+  const { runtime, info } = await open('auto', standIn())
+  assert.equal(runtime.name, 'cuda')
+  const device = 'stand-in on the CPU, 4 GiB, compute capability 9'
+  assert.deepEqual(info, { name: 'cuda', device, precision: 'float32' })
+  assert.deepEqual(warnings, [])
+})
+
+test('onnx is the CPU, whatever else there is', async () => {
+  const { runtime, info } = await open('onnx', skip === false ? standIn() : [])
+  assert.equal(runtime.name, 'onnx')
+  assert.deepEqual(info, { name: 'onnx', device: 'cpu, 1 threads', precision: 'float32' })
+})
+
+for (const [what, setting, value, reason] of [
+  ['without a device', 'STAND_IN_DEVICES', '0', /finds no device/],
+  ['with too little memory', 'STAND_IN_BYTES', '1000000', /the workspace of products needs 32 MiB/],
+] as const) {
+  test(`${what} auto takes the CPU and says why, and cuda is refused with the same reason`, { skip }, async () => {
+    process.env[setting] = value
+    assert.equal((await open('auto', standIn())).info.name, 'onnx')
+    assert.equal(warnings.length, 1)
+    assert.match(warnings[0] as string, reason)
+    const isRefusal = (error: unknown): boolean =>
+      error instanceof ServiceError && error.code === 'config_invalid' && reason.test(error.message)
+    await assert.rejects(open('cuda', standIn()), isRefusal)
+  })
+}
+
+test('a device that computes something else is not trusted', { skip }, async () => {
+  const { runtime } = await open('cuda', standIn())
+  assert.equal(await wrongResults(runtime), null)
+  const off: typeof runtime = {
+    ...runtime,
+    compile: async (...asked) => {
+      const program = await runtime.compile(...asked)
+      return {
+        run: async (feeds) => {
+          const outputs = await program.run(feeds)
+          outputs['losses']!.data[3]! += 0.01
+          return outputs
+        },
+        dispose: () => program.dispose(),
+      }
+    },
+  }
+  assert.match((await wrongResults(off)) as string, /losses of a small training step is off by/)
+})
