@@ -5,14 +5,14 @@ import { float32, int32, type Tensor } from '../../tensor/tensor.ts'
 import type { CacheLayout, DecodeSession, Past, Program, SessionPart } from '../runtime.ts'
 
 /** Capacities are multiples of so many positions. */
-const positionsStep = 64
+const positionsStep = 32
 /** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
-const growth = 1.5
+const growth = 1.25
 /** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
 const shrinkSteps = 256
 
 /**
- * One pair of arrays a layer: keys [row, heads, headDim, position], values [row, heads, position, headDim].
+ * One pair of arrays a layer, both [row, heads, position, headDim]: what is new is written in one piece.
  * Positions at and beyond a row's length hold anything finite; the graph masks them.
  */
 export class OnnxDecodeSession implements DecodeSession {
@@ -89,13 +89,10 @@ export class OnnxDecodeSession implements DecodeSession {
     const capacity = this.#capacity
     for (let l = 0; l < layers; l++) {
       const [keys, values] = [this.#keys[l] as Float32Array, this.#values[l] as Float32Array]
-      for (let i = 0; i < heads * headDim; i++) {
-        const [source, target] = [(from * heads * headDim + i) * capacity, (to * heads * headDim + i) * capacity]
-        keys.copyWithin(target + since, source + since, source + until)
-      }
       for (let h = 0; h < heads; h++) {
         const [source, target] = [(from * heads + h) * capacity, (to * heads + h) * capacity]
-        values.copyWithin((target + since) * headDim, (source + since) * headDim, (source + until) * headDim)
+        for (const cache of [keys, values])
+          cache.copyWithin((target + since) * headDim, (source + since) * headDim, (source + until) * headDim)
       }
     }
   }
@@ -130,7 +127,7 @@ export class OnnxDecodeSession implements DecodeSession {
     const size = heads * headDim * capacity
     const rows = (cache: Float32Array): Float32Array => cache.subarray(start * size, (start + batch) * size)
     for (let l = 0; l < layers; l++) {
-      feeds[`${name}pastKey.${l}`] = float32(rows(this.#keys[l] as Float32Array), [batch, heads, headDim, capacity])
+      feeds[`${name}pastKey.${l}`] = float32(rows(this.#keys[l] as Float32Array), [batch, heads, capacity, headDim])
       feeds[`${name}pastValue.${l}`] = float32(rows(this.#values[l] as Float32Array), [batch, heads, capacity, headDim])
     }
   }
@@ -179,9 +176,9 @@ export class OnnxDecodeSession implements DecodeSession {
     const valueCache = this.#values[l] as Float32Array
     const base = (row * heads + h) * headDim * this.#capacity
     for (let t = 0; t < count; t++) {
-      const source = from + t * stride
-      for (let d = 0; d < headDim; d++) keyCache[base + d * this.#capacity + at + t] = keys[source + d] as number
-      for (let d = 0; d < headDim; d++) valueCache[base + (at + t) * headDim + d] = values[source + d] as number
+      const [source, target] = [from + t * stride, base + (at + t) * headDim]
+      for (let d = 0; d < headDim; d++) keyCache[target + d] = keys[source + d] as number
+      for (let d = 0; d < headDim; d++) valueCache[target + d] = values[source + d] as number
     }
   }
 
@@ -208,9 +205,8 @@ export class OnnxDecodeSession implements DecodeSession {
     for (const [row, length] of this.lengths.entries()) {
       if (length === 0) continue
       for (let l = 0; l < layers; l++) {
-        // A row's keys are heads · headDim lines over positions, its values heads lines of positions · headDim.
         const resized = { row, earlier, later: this.#capacity, length }
-        copyLines(keys[l] as Float32Array, this.#keys[l] as Float32Array, heads * headDim, 1, resized)
+        copyLines(keys[l] as Float32Array, this.#keys[l] as Float32Array, heads, headDim, resized)
         copyLines(values[l] as Float32Array, this.#values[l] as Float32Array, heads, headDim, resized)
       }
     }

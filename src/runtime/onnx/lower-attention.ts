@@ -64,7 +64,13 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   const [query, key, value] = (splitTogether(e, q, k, v, heads) ??
     [q, k, v].map((each) => splitHeads(e, each, heads))) as [string, string, string]
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const parts = [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })]
+  // A query of one position is a vector, whose products are fast only where they are not scaled: so it is scaled itself, by a
+  // tensor, as onnxruntime would move a scalar back into the product.
+  const [scaled, alpha] = e.has('attentionGrad') ? [query, scale] : [scaleHeads(e, query, heads, scale), 1]
+  const parts = [
+    product(e, scaled, e.full(pastKey), { transB: e.isTurned(pastKey) ? 1 : 0, scale: alpha }),
+    product(e, scaled, key, { transB: 1, scale: alpha }),
+  ]
   const scores = e.emit('Add', [sideBySide(e, parts), bias(e, q, pastKey, pastLengths)])
   const weights = e.emit('Softmax', [scores], { attributes: { axis: -1 } })
   const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
@@ -73,6 +79,10 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
     string,
   ]
   return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
+}
+
+function scaleHeads(e: Emitter, query: string, heads: number, scale: number): string {
+  return e.emit('Mul', [query, e.emit('Expand', [e.float(scale), e.integers([heads, 1, 1])])])
 }
 
 interface ProductOptions {

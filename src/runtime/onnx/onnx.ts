@@ -30,13 +30,15 @@ export interface FastOptions {
 
 export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions): Runtime {
   const forms = new FastForms(threads, fast)
-  const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
-    OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
+  const compile = async (graph: Graph, weights: Weights): Promise<Program> =>
+    OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: false })
+  const openForward = async (forward: Graph, weights: Weights): Promise<Program> =>
+    OnnxProgram.open(lower(forward, weights, { keysByPosition: true }), weights.folder, { threads, packed })
   return {
     name: 'onnx',
     segments: partsMax,
     compile: (graph, weights, form = 'float32') =>
-      form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
+      form === 'float32' ? compile(graph, weights) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
     decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
     openSession: async (
@@ -46,7 +48,7 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
       form: string = 'float32',
     ): Promise<DecodeSession> => {
       const program =
-        form === 'float32' ? await compile(forward, weights, packed) : await forms.openDecoding(forward, weights, form)
+        form === 'float32' ? await openForward(forward, weights) : await forms.openDecoding(forward, weights, form)
       return new OnnxDecodeSession(program, forward, layout)
     },
   }
