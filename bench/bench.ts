@@ -1,22 +1,21 @@
 // Without arguments: one canonical workload, two numbers. Flags name other shapes, folders and rivals.
-import { availableParallelism, tmpdir } from 'node:os'
+import { availableParallelism } from 'node:os'
 import path from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
-import { measureAgreement } from './agreement.ts'
 import { measureChoice } from './choose.ts'
 import { measureCuda } from './cuda.ts'
 import { measureGaps } from './gaps.ts'
-import { decodedRows, decodeRivals, measureDecode } from './decode.ts'
-import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
+import { benchFolder, checkpointFolder } from './folders.ts'
+import { compareForms, compareTexts, packedRuntime, type FormOptions } from './decoding-forms.ts'
+import { measureDecoding, sample, summarize } from './decoding-read.ts'
 import { compareGeneration } from './generate-peft.ts'
 import { measureLoad } from './load/load.ts'
-import { describeMachine, median, type Figures } from './machine.ts'
+import { describeMachine, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
 import { measurePrefixes } from './prefixes.ts'
 import { compareRealBatches } from './real-batches.ts'
@@ -42,11 +41,6 @@ const benchmarks = [
   'sampling',
 ]
 
-/** Of models and weights in 8 bits that are made once and found again. */
-const benchFolder = path.join(tmpdir(), 'preamble-bench')
-
-/** For idle threads to stop spinning. */
-const settleMs = 100
 /** Calls of one round: each takes less than a millisecond. */
 const samplingRounds = 200
 
@@ -100,8 +94,10 @@ async function run(): Promise<void> {
   else if (what === 'prefixes') print({ prefixes: await prefixes(folder, threads, rounds), ...machine, threads })
   else if (what === 'generate' && values.against !== 'peft') throw new Error(`generate needs --against peft\n${usage}`)
   else if (what === 'generate') print({ generate: await againstPeft(folder, threads, rounds), ...machine, threads })
-  else if (what === 'decode') print({ decode: await decode(folder, rounds, threads), ...machine, threads })
-  else if (what === 'agreement') print({ agreement: await agreement(folder, threads), ...machine, threads })
+  else if (what === 'decode')
+    print({ decode: await compareForms(formOptions(folder, rounds, threads)), ...machine, threads })
+  else if (what === 'agreement')
+    print({ agreement: await compareTexts(formOptions(folder, rounds, threads)), ...machine, threads })
   else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
     const written = await writeReport({ machine, threads, ...(await measureAll(folder, { rows, threads, rounds })) })
@@ -201,62 +197,6 @@ async function measureTraining(
 /** Precisions of the report. */
 const reported = ['float32', 'fast']
 
-/** Decode steps of one round, and as many reads. */
-const tokensPerRound = 32
-
-async function measureDecoding(runtime: Runtime, model: Model, { rows, threads, rounds }: Settings): Promise<Figures> {
-  const bench = await openDecodingBench(runtime, model, { rows, promptLength: 32, prefixLength: 10 })
-  const plain = openPlainRead(weightBytes(model), threads)
-  const single = openPlainRead(weightBytes(model), 1)
-  await Promise.all([plain.read(), single.read()])
-  const stepsMs: number[] = []
-  const readsMs: number[] = []
-  const singleMs: number[] = []
-  const ratios: number[] = []
-  for (let round = 0; round < rounds; round++) {
-    await bench.prefill()
-    // A first step warms what the prompt left cold.
-    await bench.step()
-    // In blocks: threads of the one side go on spinning for a while, and would be in the other's way.
-    const steps = await sample(() => bench.step(), tokensPerRound, 0)
-    await setTimeout(settleMs)
-    const reads = await sample(() => plain.read(), tokensPerRound, 1)
-    stepsMs.push(...steps)
-    readsMs.push(...reads)
-    singleMs.push(...(await sample(() => single.read(), tokensPerRound, 1)))
-    ratios.push(median(steps) / median(reads))
-  }
-  await Promise.all([bench.dispose(), plain.dispose(), single.dispose()])
-  return {
-    rows,
-    ...summarize('step', stepsMs),
-    tokensPerSecond: (1000 * rows) / median(stepsMs),
-    plainReadMs: median(readsMs),
-    plainReadOneThreadMs: median(singleMs),
-    timesPlainReadMedian: median(ratios),
-    timesPlainReadMin: Math.min(...ratios),
-    timesPlainReadMax: Math.max(...ratios),
-  }
-}
-
-async function sample(step: () => Promise<number>, rounds: number, warmUp: number): Promise<number[]> {
-  const times: number[] = []
-  for (let i = -warmUp; i < rounds; i++) {
-    const ms = await step()
-    if (i >= 0) times.push(ms)
-  }
-  return times
-}
-
-function summarize(name: string, timesMs: readonly number[]): Record<string, number> {
-  return {
-    [`${name}MsMedian`]: median(timesMs),
-    [`${name}MsMin`]: Math.min(...timesMs),
-    [`${name}sPerSecond`]: 1000 / median(timesMs),
-    peakMemoryMiB: process.resourceUsage().maxRSS / 1024,
-  }
-}
-
 const line = (entries: Record<string, unknown>): string =>
   Object.entries(entries)
     .map(([key, value]) => `${key} ${typeof value === 'number' ? Number(value.toPrecision(4)) : String(value)}`)
@@ -275,36 +215,20 @@ function print(report: Record<string, unknown>): void {
   process.stdout.write(`on        ${line(plain)}\n`)
 }
 
-/** Weights in 8 bits are kept beside models of that shape. */
-function packedRuntime(threads: number): Runtime {
-  const note = (message: string): void => void process.stderr.write(`${message}\n`)
-  return createOnnxRuntime({ threads, packed: true, fast: { folder: path.join(benchFolder, 'quantized'), note } })
-}
-
-/** float32, and the forms in 8 bits that `--precision` names or, without a name, the one that this machine chooses. */
-async function formsOf(runtime: Runtime, model: Model): Promise<readonly string[]> {
-  const { precision } = values
-  if (precision !== 'float32' && precision !== 'fast') return ['float32', ...precision.split(',')]
-  return [...new Set(['float32', await runtime.decodingForm(model.forwardGraph(), model.weights)])]
-}
-
-async function decode(folder: string, rounds: number, threads: number): Promise<readonly Figures[]> {
-  const rivals = (values.against ?? '').split(',').filter((each) => each !== '')
-  const unknown = rivals.filter((each) => !decodeRivals.some((known) => known === each))
-  if (unknown.length > 0) throw new Error(`--against is ${unknown.join()}, known are ${decodeRivals.join()}\n${usage}`)
-  const [runtime, model] = [packedRuntime(threads), await openModel(folder)]
-  const options = { folder, rounds, threads, rivals, python: values.python, forms: await formsOf(runtime, model) }
-  const measured = values.rows === undefined ? decodedRows : [count('rows')]
-  const figures: Figures[] = []
-  for (const rows of measured) figures.push(...(await measureDecode(runtime, model, rows, options)))
-  return figures
-}
-
-async function agreement(folder: string, threads: number): Promise<readonly Figures[]> {
-  const { data } = values
-  if (data === undefined) throw new Error(`agreement needs --data FOLDER\n${usage}`)
-  const [runtime, model, tokenizer] = [packedRuntime(threads), await openModel(folder), await openTokenizer(folder)]
-  return measureAgreement({ runtime, model, tokenizer }, data, await formsOf(runtime, model), checkpointFolder)
+/** What `decode` and `agreement` share. */
+const formOptions = (folder: string, rounds: number, threads: number): FormOptions => {
+  const { precision, against = '', python, data } = values
+  const rows = values.rows === undefined ? null : count('rows')
+  return {
+    folder,
+    rounds,
+    threads,
+    rows,
+    precision,
+    rivals: against.split(',').filter((each) => each !== ''),
+    python,
+    data,
+  }
 }
 
 async function onDevice(folder: string, rounds: number, threads: number): Promise<Record<string, unknown>> {
@@ -312,9 +236,6 @@ async function onDevice(folder: string, rounds: number, threads: number): Promis
   const python = values.against === 'peft' ? values.python : null
   return measureCuda(await openModel(folder), { folder, rounds, threads, python, libraries })
 }
-
-/** Beside the store of the service, and like it of no interest to others. */
-const checkpointFolder = 'data/e2e'
 
 function e2eOptions(): Omit<E2eOptions, 'model' | 'threads'> {
   const { data = null, part } = values

@@ -61,8 +61,9 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
 
   linear: (e, node) => {
     const [x, w, b] = node.inputs
+    const rows = e.product(x.shape.slice(0, -1))
     const bias = b === undefined ? {} : { bias: e.full(b) }
-    e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias }))
+    e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias, rows }))
   },
   outer: (e, node) => {
     const [x, y] = node.inputs
@@ -192,7 +193,7 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     const [hidden, table, labels, ct] = node.inputs
     const { probabilities } = softmaxOf(e, [hidden, table, labels])
     const mixed = mixesInEightBits(e.form)
-      ? emitProduct(e, probabilities, table, { transposed: false })
+      ? emitProduct(e, probabilities, table, { transposed: false, rows: e.product(hidden.shape.slice(0, -1)) })
       : e.emit('Gemm', [probabilities, e.full(table)])
     const own = e.emit('Gather', [e.full(table), e.full(labels)], { attributes: { axis: 0 } })
     const column = e.emit('Reshape', [e.full(ct), e.integers([-1, 1])])
@@ -262,7 +263,7 @@ interface SoftmaxParts {
 }
 
 function softmaxOf(e: Emitter, [hidden, table, labels]: readonly [Value, Value, Value]): SoftmaxParts {
-  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true })
+  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true, rows: e.product(hidden.shape.slice(0, -1)) })
   const probabilities = e.emit('Softmax', [logits], { attributes: { axis: -1 } })
   return { logits, probabilities, label: e.emit('Reshape', [e.full(labels), e.integers([-1, 1])]) }
 }
