@@ -1,6 +1,7 @@
 // Attention and its gradient in ONNX: past and new positions in two parts, with one softmax over both.
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
+import { fedByPosition } from './keys-by-position.ts'
 
 /** Added to a score that must not be seen: its exponential is 0 in float32. */
 const hidden = -1e30
@@ -64,8 +65,7 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   const [query, key, value] = (splitTogether(e, q, k, v, heads) ??
     [q, k, v].map((each) => splitHeads(e, each, heads))) as [string, string, string]
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const parts = [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })]
-  const scores = e.emit('Add', [sideBySide(e, parts), bias(e, q, pastKey, pastLengths)])
+  const scores = e.emit('Add', [products(e, { query, key, scale }, pastKey), bias(e, q, pastKey, pastLengths)])
   const weights = e.emit('Softmax', [scores], { attributes: { axis: -1 } })
   const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
   const [pastWeights, newWeights] = e.emitMany('Split', [weights, sizes], 2, { attributes: { axis: 3 } }) as [
@@ -73,6 +73,16 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
     string,
   ]
   return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
+}
+
+/** scale · query · keysᵀ over past and new positions, [batch, heads, query, past + query]. */
+function products(e: Emitter, { query, key, scale }: Pick<Heads, 'query' | 'key' | 'scale'>, pastKey: Value): string {
+  const fed = fedByPosition(pastKey)
+  if (fed === null)
+    return sideBySide(e, [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })])
+  // Scaled before, as onnxruntime's kernel for a single query reads keys without packing them, but knows no factor.
+  const scaled = e.emit('Mul', [query, e.float(scale)])
+  return sideBySide(e, [product(e, scaled, e.full(fed), { transB: 1 }), product(e, scaled, key, { transB: 1 })])
 }
 
 interface ProductOptions {

@@ -4,6 +4,7 @@ import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms } from './fast.ts'
+import { keysByPosition } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
 
@@ -28,17 +29,20 @@ export interface FastOptions {
   readonly warn?: (message: string) => void
 }
 
+/** One more than a step has parts: rows that decode are in two where some of them are long. */
+const sessionSegments = partsMax + 1
+
 export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions): Runtime {
   const forms = new FastForms(threads, fast)
   const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
     OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
   return {
     name: 'onnx',
-    segments: partsMax,
+    segments: sessionSegments,
     compile: (graph, weights, form = 'float32') =>
       form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
     openSession: async (forward: Graph, weights: Weights, layout: CacheLayout): Promise<DecodeSession> =>
-      new OnnxDecodeSession(await compile(forward, weights, packed), forward, layout),
+      new OnnxDecodeSession(await compile(keysByPosition(forward), weights, packed), forward, layout),
   }
 }
