@@ -8,6 +8,7 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { measureChoice } from './choose.ts'
+import { measureChoosing } from './choosing.ts'
 import { measureCuda } from './cuda.ts'
 import { measureGaps } from './gaps.ts'
 import { benchFolder, checkpointFolder } from './folders.ts'
@@ -39,6 +40,7 @@ const benchmarks = [
   'choose',
   'gaps',
   'sampling',
+  'choosing',
 ]
 
 /** Calls of one round: each takes less than a millisecond. */
@@ -90,7 +92,10 @@ async function run(): Promise<void> {
     if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
     say(`wrote ${await measureChoice(folder, values.data, threads, say)}`)
   } else if (what === 'gaps') print({ ...(await gaps(folder, rows, threads)), ...machine, threads })
-  else if (what === 'serve') print({ serve: await serve(folder, threads), ...machine, threads })
+  else if (what === 'choosing') {
+    const options = { model: await openModel(folder), folder, threads, rows: count('rows', servedRows), rounds }
+    print({ choosing: await measureChoosing(options), ...machine, threads })
+  } else if (what === 'serve') print({ serve: await serve(folder, threads), ...machine, threads })
   else if (what === 'prefixes') print({ prefixes: await prefixes(folder, threads, rounds), ...machine, threads })
   else if (what === 'generate' && values.against !== 'peft') throw new Error(`generate needs --against peft\n${usage}`)
   else if (what === 'generate') print({ generate: await againstPeft(folder, threads, rounds), ...machine, threads })

@@ -1,7 +1,7 @@
 // What the benchmarks say of themselves.
 import { parts } from './e2e/e2e.ts'
 
-export const usage = `npm run bench -- [service | serve | prefixes | generate | decode | agreement | report | e2e | choose | gaps | sampling] [options]
+export const usage = `npm run bench -- [service | serve | prefixes | generate | decode | agreement | report | e2e | choose | gaps | sampling | choosing] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
   serve                      the whole service under many clients; ends with 1 when one failed, or something leaked
   prefixes                   a full batch with a thousand stored prefixes, beside the same with one
@@ -13,6 +13,7 @@ export const usage = `npm run bench -- [service | serve | prefixes | generate | 
   gaps                       time between two tokens of rows that decode while prompts of 900 tokens keep arriving
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
   sampling                   microseconds a row of choosing a token, for each option of a request; no model runs
+  choosing                   what a decode step costs beside the model, in percent of it, and loading a prefix; for --shape gpt2
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
   --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
   --together N               of e2e: trainings side by side (default 4)
@@ -22,7 +23,7 @@ export const usage = `npm run bench -- [service | serve | prefixes | generate | 
   --seed N                   of what is drawn (default 1)
   --shape gpt2|gpt2-medium   seeded weights of that shape, made once
   --model DIR                a model folder (default: the model that comes with the project)
-  --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes and generate 32)
+  --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes, generate and choosing 32)
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
   --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)

@@ -79,7 +79,7 @@ export interface Runtime {
    * what an earlier run of the same work used: it is answered where this machine can.
    */
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
-  /** Segments of the graphs that its sessions want: `partsMax` where one pass over the weights serves all parts of a step. */
+  /** Segments of the graphs that its sessions want: `partsMax` or more where one pass over the weights serves all parts of a step. */
   readonly segments: number
   /**
    * The form in which this machine decodes `forward` fast, and nearly as in float32: `float32` where it knows none, or cannot

@@ -32,13 +32,6 @@ export interface RowScaled {
   readonly scales: string
 }
 
-export interface LoweringOptions {
-  /** Of products with frozen weights. */
-  readonly form?: LinearForm
-  /** Keys of the past come as [batch, heads, past, headDim], in the order in which a cache grows. */
-  readonly keysByPosition?: boolean
-}
-
 /**
  * Hash-consing makes gradients cheap: a rule that needs an intermediate of the forward pass emits the forward
  * nodes again and gets the ones that are there.
@@ -60,25 +53,15 @@ export class Emitter {
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   readonly #deferred = new Map<Value, () => string>()
   readonly #rowScaled = new Map<string, RowScaled>()
-  /** Inputs of the model whose last two axes are in the other order than those of the graph. */
-  readonly #turned = new Set<string>()
 
-  constructor(graph: Graph, weights: Weights, { form = 'float32', keysByPosition = false }: LoweringOptions = {}) {
+  constructor(graph: Graph, weights: Weights, form: LinearForm = 'float32') {
     this.#graph = graph
     this.#weights = weights
     this.#joined = joinedRows(graph)
     this.form = form
     for (const node of graph.nodes) {
       for (const input of node.inputs) this.#uses.set(input, (this.#uses.get(input) ?? new Set()).add(node.op))
-      if (!keysByPosition || node.op !== 'attention') continue
-      const { node: source } = node.inputs[3]
-      if (source.op === 'input') this.#turned.add(source.attributes.name)
     }
-  }
-
-  /** Whether `value` is an input that comes with its last two axes in the other order. */
-  isTurned({ node }: Value): boolean {
-    return node.op === 'input' && this.#turned.has(node.attributes.name)
   }
 
   /** Whether some node of `op` takes `value`. */
@@ -176,7 +159,7 @@ export class Emitter {
       return this.emit('ReduceSum', [this.emit('Concat', rows, { attributes: { axis: 0 } })])
     }
     for (const { attributes } of inputsOf(this.#graph)) {
-      const axis = this.#shapeOf(attributes).indexOf(name)
+      const axis = attributes.shape.indexOf(name)
       if (axis >= 0) return this.emit('Shape', [attributes.name], { attributes: { start: axis, end: axis + 1 } })
     }
     return assert.fail(`dimension ${name} is bound by no input`)
@@ -241,14 +224,10 @@ export class Emitter {
       node,
       initializer: [...this.#initializers.values()].filter(({ name }) => used.has(name)),
       input: inputsOf(this.#graph).map(({ attributes }) =>
-        valueInfo(attributes.name, this.#shapeOf(attributes), attributes.dtype),
+        valueInfo(attributes.name, attributes.shape, attributes.dtype),
       ),
       output: Object.entries(this.#graph.outputs).map(([name, value]) => valueInfo(name, value.shape, value.dtype)),
     }
-  }
-
-  #shapeOf({ name, shape }: { readonly name: string; readonly shape: Shape }): Shape {
-    return this.#turned.has(name) ? [...shape.slice(0, -2), ...shape.slice(-2).toReversed()] : shape
   }
 
   #initializer(tensor: TensorProto): string {

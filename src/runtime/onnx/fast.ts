@@ -11,11 +11,6 @@ import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
 import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
 
-interface Opening {
-  readonly packed?: boolean
-  readonly keysByPosition?: boolean
-}
-
 export class FastForms {
   readonly #threads: number
   readonly #options: FastOptions | undefined
@@ -68,26 +63,20 @@ export class FastForms {
   }
 
   compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
-    return this.#open(graph, weights, form, {})
+    return this.#open(graph, weights, form, false)
   }
 
   /** Packed, whatever the runtime does in float32: products of few rows in 8 bits take many times as long if not. */
   openDecoding(forward: Graph, weights: Weights, form: string): Promise<Program> {
-    return this.#open(forward, weights, form, { packed: true, keysByPosition: true })
+    return this.#open(forward, weights, form, true)
   }
 
-  async #open(
-    graph: Graph,
-    weights: Weights,
-    form: string,
-    { packed = false, keysByPosition = false }: Opening,
-  ): Promise<Program> {
+  async #open(graph: Graph, weights: Weights, form: string, packed: boolean): Promise<Program> {
     const known = quantizedForms.find((each) => each === form)
     if (this.#options === undefined || known === undefined)
       throw new Error(`the onnx runtime was not opened for ${form}`)
     const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
-    const lowered = lower(graph, all, { form: known, keysByPosition })
-    return OnnxProgram.open(lowered, all.folder, { threads: this.#threads, packed })
+    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed })
   }
 
   #fastest(graph: Graph, folder: string, note: (message: string) => void): Promise<LinearForm> {

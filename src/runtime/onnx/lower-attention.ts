@@ -1,6 +1,7 @@
 // Attention and its gradient in ONNX: past and new positions in two parts, with one softmax over both.
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
+import { fedByPosition } from './keys-by-position.ts'
 
 /** Added to a score that must not be seen: its exponential is 0 in float32. */
 const hidden = -1e30
@@ -64,14 +65,7 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   const [query, key, value] = (splitTogether(e, q, k, v, heads) ??
     [q, k, v].map((each) => splitHeads(e, each, heads))) as [string, string, string]
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  // A query of one position is a vector, whose products are fast only where they are not scaled: so it is scaled itself, by a
-  // tensor, as onnxruntime would move a scalar back into the product.
-  const [scaled, alpha] = e.has('attentionGrad') ? [query, scale] : [scaleHeads(e, query, heads, scale), 1]
-  const parts = [
-    product(e, scaled, e.full(pastKey), { transB: e.isTurned(pastKey) ? 1 : 0, scale: alpha }),
-    product(e, scaled, key, { transB: 1, scale: alpha }),
-  ]
-  const scores = e.emit('Add', [sideBySide(e, parts), bias(e, q, pastKey, pastLengths)])
+  const scores = e.emit('Add', [products(e, { query, key, scale }, pastKey, heads), bias(e, q, pastKey, pastLengths)])
   const weights = e.emit('Softmax', [scores], { attributes: { axis: -1 } })
   const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
   const [pastWeights, newWeights] = e.emitMany('Split', [weights, sizes], 2, { attributes: { axis: 3 } }) as [
@@ -81,8 +75,20 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
 }
 
-function scaleHeads(e: Emitter, query: string, heads: number, scale: number): string {
-  return e.emit('Mul', [query, e.emit('Expand', [e.float(scale), e.integers([heads, 1, 1])])])
+/** scale · query · keysᵀ over past and new positions, [batch, heads, query, past + query]. */
+function products(
+  e: Emitter,
+  { query, key, scale }: Pick<Heads, 'query' | 'key' | 'scale'>,
+  pastKey: Value,
+  heads: number,
+): string {
+  const fed = fedByPosition(pastKey)
+  if (fed === null)
+    return sideBySide(e, [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })])
+  // Scaled before, as onnxruntime's kernel for a single query reads keys without packing them, but knows no factor; by a tensor,
+  // as a scalar would be moved back into the product.
+  const scaled = e.emit('Mul', [query, e.emit('Expand', [e.float(scale), e.integers([heads, 1, 1])])])
+  return sideBySide(e, [product(e, scaled, e.full(fed), { transB: 1 }), product(e, scaled, key, { transB: 1 })])
 }
 
 interface ProductOptions {

@@ -2,8 +2,8 @@
 import type { Graph } from '../../graph/graph.ts'
 import type { Node, OpName, Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import { Emitter, type LoweringOptions } from './emitter.ts'
-import { mixesInEightBits } from './forms.ts'
+import { Emitter } from './emitter.ts'
+import { mixesInEightBits, type LinearForm } from './forms.ts'
 import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
 import { emitProduct } from './lower-linear.ts'
 import { encodeModel } from './schema.ts'
@@ -14,8 +14,8 @@ type OnnxRule<Op extends OpName> = (e: Emitter, node: Node<Op>) => void
  * The bytes of an ONNX model that computes `graph`, its weights left where they are on disk. For another form than float32
  * `weights` holds what `frozenProducts` of the graph need too.
  */
-export function lower(graph: Graph, weights: Weights, options: LoweringOptions = {}): Uint8Array {
-  const e = new Emitter(graph, weights, options)
+export function lower(graph: Graph, weights: Weights, form: LinearForm = 'float32'): Uint8Array {
+  const e = new Emitter(graph, weights, form)
   const apply = <Op extends OpName>(node: Node<Op>): void => onnxRules[node.op](e, node)
   for (const node of graph.nodes) apply(node as Node)
   return encodeModel(e.finish())

@@ -94,7 +94,7 @@ async function openLayers(
   }
   const graph = makeGraph({ row: g.gather(x, g.input('at', [1], 'int32')) })
   const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
-  return OnnxProgram.open(lower(graph, all, { form }), all.folder, { threads, packed: true })
+  return OnnxProgram.open(lower(graph, all, form), all.folder, { threads, packed: true })
 }
 
 async function timeByTurns(

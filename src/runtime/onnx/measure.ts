@@ -85,7 +85,7 @@ async function openLayer(
   const back = g.linear(there, w, null, { transposed: true })
   const graph = makeGraph({ row: g.gather(back, g.input('at', [1], 'int32')) })
   const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
-  return OnnxProgram.open(lower(graph, all, { form }), all.folder, { threads, packed: false })
+  return OnnxProgram.open(lower(graph, all, form), all.folder, { threads, packed: false })
 }
 
 async function timeByTurns(

@@ -4,6 +4,7 @@ import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms } from './fast.ts'
+import { keysByPosition } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
 
@@ -28,27 +29,24 @@ export interface FastOptions {
   readonly warn?: (message: string) => void
 }
 
+/** One more than a step has parts: rows that decode are in two where some of them are long. */
+const sessionSegments = partsMax + 1
+
 export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions): Runtime {
   const forms = new FastForms(threads, fast)
-  const compile = async (graph: Graph, weights: Weights): Promise<Program> =>
-    OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: false })
-  const openForward = async (forward: Graph, weights: Weights): Promise<Program> =>
-    OnnxProgram.open(lower(forward, weights, { keysByPosition: true }), weights.folder, { threads, packed })
+  const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
+    OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
   return {
     name: 'onnx',
-    segments: partsMax,
+    segments: sessionSegments,
     compile: (graph, weights, form = 'float32') =>
-      form === 'float32' ? compile(graph, weights) : forms.compile(graph, weights, form),
+      form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
     decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
-    openSession: async (
-      forward: Graph,
-      weights: Weights,
-      layout: CacheLayout,
-      form: string = 'float32',
-    ): Promise<DecodeSession> => {
+    openSession: async (forward, weights, layout: CacheLayout, form = 'float32'): Promise<DecodeSession> => {
+      const fed = keysByPosition(forward)
       const program =
-        form === 'float32' ? await openForward(forward, weights) : await forms.openDecoding(forward, weights, form)
+        form === 'float32' ? await compile(fed, weights, packed) : await forms.openDecoding(fed, weights, form)
       return new OnnxDecodeSession(program, forward, layout)
     },
   }

@@ -1,0 +1,151 @@
+// Keys and values of the rows of a decode session in host arrays, all with room for as many positions.
+import assert from 'node:assert/strict'
+import type { CacheLayout, Past } from '../runtime.ts'
+
+/** Capacities are multiples of so many positions. */
+const positionsStep = 32
+/** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
+const growth = 1.25
+/** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
+const shrinkSteps = 256
+
+/**
+ * One pair of arrays a layer, keys and values alike: [row, heads, position, headDim]. Positions at and beyond a row's length
+ * hold anything finite; the graph masks them. Rows that are not here take no memory: their pages are never touched.
+ */
+export class RowCache {
+  readonly #layout: CacheLayout
+  readonly #positionsMax: number
+  readonly #lengths: Int32Array
+  /** 1 where a row is here. */
+  readonly #here: Uint8Array
+  #capacity = 0
+  #keys: Float32Array[] = []
+  #values: Float32Array[] = []
+  /** Steps since the last that needed more than half of the capacity. */
+  #roomySteps = 0
+
+  /** `lengths` are those of all rows, kept by the session. No row has more than `positionsMax`. */
+  constructor(layout: CacheLayout, positionsMax: number, lengths: Int32Array) {
+    this.#layout = layout
+    this.#positionsMax = positionsMax
+    this.#lengths = lengths
+    this.#here = new Uint8Array(layout.rowsMax)
+  }
+
+  get capacity(): number {
+    return this.#capacity
+  }
+
+  has(row: number): boolean {
+    return this.#here[row] === 1
+  }
+
+  enter(row: number): void {
+    this.#here[row] = 1
+  }
+
+  leave(row: number): void {
+    this.#here[row] = 0
+  }
+
+  /** Of `count` rows from `start` on, keys and values of a layer: [count, heads, capacity, headDim] each. */
+  of(layer: number, start: number, count: number): readonly [Float32Array, Float32Array] {
+    const { heads, headDim } = this.#layout
+    const size = heads * headDim * this.#capacity
+    const rows = (cache: Float32Array[]): Float32Array =>
+      (cache[layer] as Float32Array).subarray(start * size, (start + count) * size)
+    return [rows(this.#keys), rows(this.#values)]
+  }
+
+  seed(row: number, past: Past): void {
+    const { heads, headDim, layers } = this.#layout
+    const line = past.length * headDim
+    for (let l = 0, from = 0; l < layers; l++) {
+      for (let h = 0; h < heads; h++, from += line) {
+        const to = (row * heads + h) * this.#capacity * headDim
+        this.#keys[l]?.set(past.keys.subarray(from, from + line), to)
+        this.#values[l]?.set(past.values.subarray(from, from + line), to)
+      }
+    }
+  }
+
+  /** Puts `count` positions of a layer, [heads, headDim] each, behind those of the row: keys lie from `keysAt` on. */
+  append(layer: number, row: number, present: Float32Array, keysAt: number, valuesAt: number, count: number): void {
+    this.#write(this.#keys[layer] as Float32Array, row, present, keysAt, count)
+    this.#write(this.#values[layer] as Float32Array, row, present, valuesAt, count)
+  }
+
+  /** Copies positions from `since` to below `until` of row `from`, of this cache or another, to row `to`. */
+  copy(source: RowCache, from: number, to: number, since: number, until: number): void {
+    const { heads, headDim } = this.#layout
+    const [there, here] = [source.#capacity, this.#capacity]
+    assert.ok(until <= there && until <= here)
+    const copy = (a: Float32Array, b: Float32Array): void => {
+      for (let h = 0; h < heads; h++) {
+        const [first, target] = [(from * heads + h) * there, (to * heads + h) * here]
+        b.set(a.subarray((first + since) * headDim, (first + until) * headDim), (target + since) * headDim)
+      }
+    }
+    source.#keys.forEach((each, l) => copy(each, this.#keys[l] as Float32Array))
+    source.#values.forEach((each, l) => copy(each, this.#values[l] as Float32Array))
+  }
+
+  /** Makes room for `positions` in every row. */
+  reserve(positions: number): void {
+    if (positions > this.#capacity) this.#resize(Math.max(positions, growth * this.#capacity))
+  }
+
+  /** Attention costs by capacity, so one long row must not slow down all that come after it. To be called once a step. */
+  shrink(): void {
+    let needed = 1
+    for (const [row, length] of this.#lengths.entries()) if (this.has(row)) needed = Math.max(needed, length)
+    const isRoomy = this.#capacity > 2 * Math.max(positionsStep, needed)
+    this.#roomySteps = isRoomy ? this.#roomySteps + 1 : 0
+    if (this.#roomySteps <= shrinkSteps) return
+    this.#roomySteps = 0
+    this.#resize(needed)
+  }
+
+  clear(): void {
+    this.#keys = []
+    this.#values = []
+  }
+
+  #write(cache: Float32Array, row: number, present: Float32Array, from: number, count: number): void {
+    const { heads, headDim } = this.#layout
+    const length = this.#lengths[row] as number
+    let source = from
+    for (let t = 0; t < count; t++) {
+      for (let h = 0; h < heads; h++) {
+        const target = ((row * heads + h) * this.#capacity + length + t) * headDim
+        // A loop: a head's numbers are few, and a view to copy them by would cost more.
+        for (let d = 0; d < headDim; d++) cache[target + d] = present[source++] as number
+      }
+    }
+  }
+
+  #resize(positions: number): void {
+    const { heads, headDim } = this.#layout
+    const [keys, values, earlier] = [this.#keys, this.#values, this.#capacity]
+    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.#positionsMax)
+    const later = this.#capacity
+    this.#keys = this.#allocate()
+    this.#values = this.#allocate()
+    const copy = (from: Float32Array, to: Float32Array): void => {
+      for (let line = 0; line < this.#lengths.length * heads; line++) {
+        const row = Math.floor(line / heads)
+        const used = this.has(row) ? (this.#lengths[row] as number) * headDim : 0
+        const start = line * earlier * headDim
+        if (used > 0) to.set(from.subarray(start, start + used), line * later * headDim)
+      }
+    }
+    keys.forEach((each, l) => copy(each, this.#keys[l] as Float32Array))
+    values.forEach((each, l) => copy(each, this.#values[l] as Float32Array))
+  }
+
+  #allocate(): Float32Array[] {
+    const { layers, heads, headDim, rowsMax } = this.#layout
+    return Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * this.#capacity))
+  }
+}
