@@ -1,7 +1,6 @@
 // Without arguments: one canonical workload, two numbers. Flags name other shapes, folders and rivals.
-import { availableParallelism, tmpdir } from 'node:os'
+import { availableParallelism } from 'node:os'
 import path from 'node:path'
-import { setTimeout } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
@@ -9,12 +8,15 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { parts, runE2e, type E2eOptions, type Part } from './e2e/e2e.ts'
 import { measureChoice } from './choose.ts'
+import { measureChoosing } from './choosing.ts'
 import { measureCuda } from './cuda.ts'
 import { measureGaps } from './gaps.ts'
-import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
+import { benchFolder, checkpointFolder } from './folders.ts'
+import { compareForms, compareTexts, packedRuntime, type FormOptions } from './decoding-forms.ts'
+import { measureDecoding, sample, summarize } from './decoding-read.ts'
 import { compareGeneration } from './generate-peft.ts'
 import { measureLoad } from './load/load.ts'
-import { describeMachine, median, type Figures } from './machine.ts'
+import { describeMachine, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
 import { measurePrefixes } from './prefixes.ts'
 import { compareRealBatches } from './real-batches.ts'
@@ -26,13 +28,21 @@ import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 import { usage } from './usage.ts'
 
-const benchmarks = ['service', 'serve', 'prefixes', 'generate', 'report', 'e2e', 'choose', 'gaps', 'sampling']
+const benchmarks = [
+  'service',
+  'serve',
+  'prefixes',
+  'generate',
+  'decode',
+  'agreement',
+  'report',
+  'e2e',
+  'choose',
+  'gaps',
+  'sampling',
+  'choosing',
+]
 
-/** Of models and weights in 8 bits that are made once and found again. */
-const benchFolder = path.join(tmpdir(), 'preamble-bench')
-
-/** For idle threads to stop spinning. */
-const settleMs = 100
 /** Calls of one round: each takes less than a millisecond. */
 const samplingRounds = 200
 
@@ -82,10 +92,17 @@ async function run(): Promise<void> {
     if (values.data === undefined) throw new Error(`choose needs --data FOLDER\n${usage}`)
     say(`wrote ${await measureChoice(folder, values.data, threads, say)}`)
   } else if (what === 'gaps') print({ ...(await gaps(folder, rows, threads)), ...machine, threads })
-  else if (what === 'serve') print({ serve: await serve(folder, threads), ...machine, threads })
+  else if (what === 'choosing') {
+    const options = { model: await openModel(folder), folder, threads, rows: count('rows', servedRows), rounds }
+    print({ choosing: await measureChoosing(options), ...machine, threads })
+  } else if (what === 'serve') print({ serve: await serve(folder, threads), ...machine, threads })
   else if (what === 'prefixes') print({ prefixes: await prefixes(folder, threads, rounds), ...machine, threads })
   else if (what === 'generate' && values.against !== 'peft') throw new Error(`generate needs --against peft\n${usage}`)
   else if (what === 'generate') print({ generate: await againstPeft(folder, threads, rounds), ...machine, threads })
+  else if (what === 'decode')
+    print({ decode: await compareForms(formOptions(folder, rounds, threads)), ...machine, threads })
+  else if (what === 'agreement')
+    print({ agreement: await compareTexts(formOptions(folder, rounds, threads)), ...machine, threads })
   else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
     const written = await writeReport({ machine, threads, ...(await measureAll(folder, { rows, threads, rounds })) })
@@ -142,11 +159,7 @@ async function measure(
 ): Promise<Measured> {
   const { rows, threads } = settings
   const model = await openModel(folder)
-  const fast = {
-    folder: path.join(benchFolder, 'quantized'),
-    note: (message: string) => process.stderr.write(`${message}\n`),
-  }
-  const runtime = createOnnxRuntime({ threads, packed: true, fast })
+  const runtime = packedRuntime(threads)
   const training = []
   for (const precision of precisions) {
     training.push({ ...(await measureTraining(runtime, model, folder, against, precision, settings)) })
@@ -189,62 +202,6 @@ async function measureTraining(
 /** Precisions of the report. */
 const reported = ['float32', 'fast']
 
-/** Decode steps of one round, and as many reads. */
-const tokensPerRound = 32
-
-async function measureDecoding(runtime: Runtime, model: Model, { rows, threads, rounds }: Settings): Promise<Figures> {
-  const bench = await openDecodingBench(runtime, model, { rows, promptLength: 32, prefixLength: 10 })
-  const plain = openPlainRead(weightBytes(model), threads)
-  const single = openPlainRead(weightBytes(model), 1)
-  await Promise.all([plain.read(), single.read()])
-  const stepsMs: number[] = []
-  const readsMs: number[] = []
-  const singleMs: number[] = []
-  const ratios: number[] = []
-  for (let round = 0; round < rounds; round++) {
-    await bench.prefill()
-    // A first step warms what the prompt left cold.
-    await bench.step()
-    // In blocks: threads of the one side go on spinning for a while, and would be in the other's way.
-    const steps = await sample(() => bench.step(), tokensPerRound, 0)
-    await setTimeout(settleMs)
-    const reads = await sample(() => plain.read(), tokensPerRound, 1)
-    stepsMs.push(...steps)
-    readsMs.push(...reads)
-    singleMs.push(...(await sample(() => single.read(), tokensPerRound, 1)))
-    ratios.push(median(steps) / median(reads))
-  }
-  await Promise.all([bench.dispose(), plain.dispose(), single.dispose()])
-  return {
-    rows,
-    ...summarize('step', stepsMs),
-    tokensPerSecond: (1000 * rows) / median(stepsMs),
-    plainReadMs: median(readsMs),
-    plainReadOneThreadMs: median(singleMs),
-    timesPlainReadMedian: median(ratios),
-    timesPlainReadMin: Math.min(...ratios),
-    timesPlainReadMax: Math.max(...ratios),
-  }
-}
-
-async function sample(step: () => Promise<number>, rounds: number, warmUp: number): Promise<number[]> {
-  const times: number[] = []
-  for (let i = -warmUp; i < rounds; i++) {
-    const ms = await step()
-    if (i >= 0) times.push(ms)
-  }
-  return times
-}
-
-function summarize(name: string, timesMs: readonly number[]): Record<string, number> {
-  return {
-    [`${name}MsMedian`]: median(timesMs),
-    [`${name}MsMin`]: Math.min(...timesMs),
-    [`${name}sPerSecond`]: 1000 / median(timesMs),
-    peakMemoryMiB: process.resourceUsage().maxRSS / 1024,
-  }
-}
-
 const line = (entries: Record<string, unknown>): string =>
   Object.entries(entries)
     .map(([key, value]) => `${key} ${typeof value === 'number' ? Number(value.toPrecision(4)) : String(value)}`)
@@ -263,14 +220,27 @@ function print(report: Record<string, unknown>): void {
   process.stdout.write(`on        ${line(plain)}\n`)
 }
 
+/** What `decode` and `agreement` share. */
+const formOptions = (folder: string, rounds: number, threads: number): FormOptions => {
+  const { precision, against = '', python, data } = values
+  const rows = values.rows === undefined ? null : count('rows')
+  return {
+    folder,
+    rounds,
+    threads,
+    rows,
+    precision,
+    rivals: against.split(',').filter((each) => each !== ''),
+    python,
+    data,
+  }
+}
+
 async function onDevice(folder: string, rounds: number, threads: number): Promise<Record<string, unknown>> {
   const libraries = (process.env['CUDA_LIBRARIES'] ?? '').split(path.delimiter).filter((each) => each !== '')
   const python = values.against === 'peft' ? values.python : null
   return measureCuda(await openModel(folder), { folder, rounds, threads, python, libraries })
 }
-
-/** Beside the store of the service, and like it of no interest to others. */
-const checkpointFolder = 'data/e2e'
 
 function e2eOptions(): Omit<E2eOptions, 'model' | 'threads'> {
   const { data = null, part } = values

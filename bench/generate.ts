@@ -23,6 +23,7 @@ export async function openDecodingBench(
   runtime: Runtime,
   model: Model,
   workload: DecodingWorkload,
+  form: string = 'float32',
 ): Promise<DecodingBench> {
   const { rows, promptLength, prefixLength } = workload
   const { layers, heads, headDim, vocabulary } = model.config
@@ -33,7 +34,12 @@ export async function openDecodingBench(
   const prompts = Array.from({ length: rows }, () =>
     Array.from({ length: promptLength }, () => Math.floor(random.next() * vocabulary)),
   )
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, { ...model.config, rowsMax: rows })
+  const session = await runtime.openSession(
+    model.forwardGraph(),
+    model.weights,
+    { ...model.config, rowsMax: rows },
+    form,
+  )
   let logits = new Float32Array()
   return {
     prefill: async () => {

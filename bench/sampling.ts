@@ -92,9 +92,9 @@ function time(rounds: number, call: (round: number) => void): number {
 }
 
 /** Much as GPT-2 answers them: a hill far below zero, and tokens that stand out, of which few have nearly all the probability. */
-function peakedRow(random: Random): Float32Array {
-  const row = Float32Array.from({ length: benchVocabulary }, () => -40 + 1.5 * random.normal())
-  for (let i = 0; i < standOut; i++) row[random.below(benchVocabulary)] = -32 + 8 * random.next() ** 3
+export function peakedRow(random: Random, vocabulary = benchVocabulary): Float32Array {
+  const row = Float32Array.from({ length: vocabulary }, () => -40 + 1.5 * random.normal())
+  for (let i = 0; i < standOut; i++) row[random.below(vocabulary)] = -32 + 8 * random.next() ** 3
   return row
 }
 

@@ -1,16 +1,19 @@
 // What the benchmarks say of themselves.
 import { parts } from './e2e/e2e.ts'
 
-export const usage = `npm run bench -- [service | serve | prefixes | generate | report | e2e | choose | gaps | sampling] [options]
+export const usage = `npm run bench -- [service | serve | prefixes | generate | decode | agreement | report | e2e | choose | gaps | sampling | choosing] [options]
   service                    answers of the whole service while it trains, instead of the two numbers
   serve                      the whole service under many clients; ends with 1 when one failed, or something leaked
   prefixes                   a full batch with a thousand stored prefixes, beside the same with one
   generate                   rows with prefixes of their own in turn with PEFT; needs --against peft and --python PATH
+  decode                     decode steps in float32 and in 8 bits; --against ctranslate2,llama.cpp in turn with these, which needs --python
+  agreement                  texts of 200 E2E records in 8 bits beside those in float32; needs --data
   report                     everything, PEFT included, into docs/benchmarks.md
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
   gaps                       time between two tokens of rows that decode while prompts of 900 tokens keep arriving
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
   sampling                   microseconds a row of choosing a token, for each option of a request; no model runs
+  choosing                   what a decode step costs beside the model, in percent of it, and loading a prefix; for --shape gpt2
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
   --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
   --together N               of e2e: trainings side by side (default 4)
@@ -20,7 +23,7 @@ export const usage = `npm run bench -- [service | serve | prefixes | generate | 
   --seed N                   of what is drawn (default 1)
   --shape gpt2|gpt2-medium   seeded weights of that shape, made once
   --model DIR                a model folder (default: the model that comes with the project)
-  --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes and generate 32)
+  --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes, generate and choosing 32)
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
   --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)

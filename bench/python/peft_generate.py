@@ -4,7 +4,8 @@ from itertools import cycle
 
 import torch
 
-from rounds import add_prefixes, drive, open_model, parser, summary
+from rounds import about, add_prefixes, open_model, parser
+from turns import drive, summary
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
             "tokensPerSecond": {"median": 1000 * made / best["median"], "max": 1000 * made / best["min"]},
         }
 
-    drive(options, generate, report)
+    drive(options, generate, report, about(options))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from rounds import drive, open_model, parser, summary
+from rounds import about, open_model, parser
+from turns import drive, summary
 
 
 def padded(examples: list[dict], vocabulary: int) -> dict:
@@ -65,7 +66,7 @@ def main() -> None:
             "batch": options.batch, "tokens": options.tokens, "targets": options.targets, "trained": sum(p.numel() for p in trained),
         }
 
-    drive(options, step, report)
+    drive(options, step, report, about(options))
 
 
 if __name__ == "__main__":

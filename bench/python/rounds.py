@@ -1,14 +1,8 @@
-"""What the PEFT measurements share: options, versions, and taking turns with another program."""
+"""What the PEFT measurements share: options, the model, and versions."""
 
 import argparse
-import json
 import platform
-import resource
-import statistics
-import sys
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import peft
@@ -17,7 +11,7 @@ import transformers
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-RUNS_MAX = 10_000
+from turns import add_turns
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -29,9 +23,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
     options.add_argument("--device", default="cpu", help="PyTorch's name of it: cpu, cuda")
     options.add_argument("--seed", type=int, default=1)
-    turns = options.add_mutually_exclusive_group()
-    turns.add_argument("--runs", type=int, default=5, help="measure this many, print one JSON line, end")
-    turns.add_argument("--serve", action="store_true", help="wait for lines on stdin: 'run N' or 'quit'")
+    add_turns(options)
     return options
 
 
@@ -72,43 +64,3 @@ def about(options: argparse.Namespace) -> dict:
         "transformers": transformers.__version__,
         "peft": peft.__version__,
     }
-
-
-def measure(run: Callable[[], object], count: int) -> list[float]:
-    """Milliseconds of each run."""
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1000)
-    return times
-
-
-def summary(times: list[float]) -> dict:
-    return {"median": statistics.median(times), "min": min(times)}
-
-
-def peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kibibytes.
-
-
-def say(line: dict) -> None:
-    print(json.dumps(line), flush=True)
-
-
-def drive(options: argparse.Namespace, run: Callable[[], object], report: Callable[[list[float]], dict]) -> None:
-    """One warm-up run. Then the measurement; or, with --serve, one whenever stdin asks, so that two programs alternate."""
-    run()
-    if not options.serve:
-        say(about(options) | report(measure(run, options.runs)) | {"peakBytes": peak_bytes()})
-        return
-    say({"ready": True} | about(options))
-    for line in sys.stdin:
-        words = line.split()
-        if words == ["quit"]:
-            return
-        if len(words) == 2 and words[0] == "run" and words[1].isdecimal() and 0 < int(words[1]) <= RUNS_MAX:
-            say(report(measure(run, int(words[1]))) | {"peakBytes": peak_bytes()})
-        else:
-            say({"error": f"expected 'run N' with N from 1 to {RUNS_MAX}, or 'quit', got {line.strip()!r}"})

@@ -9,6 +9,7 @@ import {
   apiKeyCharactersMin,
   logLevels,
   type NumberVariable,
+  precisions,
   roles,
   runtimes,
   type VariableName,
@@ -24,6 +25,8 @@ export interface Config {
   readonly queueUrl: string
   readonly storeUrl: string
   readonly runtime: (typeof runtimes)[number]
+  /** In which requests are answered: `fast` has weights in 8 bits, where this machine decodes faster so. */
+  readonly precision: (typeof precisions)[number]
   /** Folders that are looked through for NVIDIA's libraries before the system's own. */
   readonly cudaLibraries: readonly string[]
   readonly role: (typeof roles)[number]
@@ -71,6 +74,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     queueUrl: readQueueUrl(reader, role) ?? `pglite:${path.join(data, 'queue')}`,
     storeUrl: readStoreUrl(reader) ?? path.join(data, 'store'),
     runtime: readRuntime(reader),
+    precision: reader.choice('PRECISION', precisions, 'float32'),
     cudaLibraries: (reader.text('CUDA_LIBRARIES') ?? '').split(path.delimiter).filter((folder) => folder !== ''),
     role,
     host,

@@ -14,6 +14,7 @@ export interface NumberVariable extends Variable {
 }
 
 export const runtimes = ['auto', 'onnx', 'cuda'] as const
+export const precisions = ['float32', 'fast'] as const
 export const roles = ['all', 'serve', 'work'] as const
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export const apiKeyCharactersMin = 16
@@ -24,6 +25,7 @@ export const variables = {
   QUEUE_URL: text('QUEUE_URL', 'pglite:DATA/queue', 'pglite:folder, redis://, rediss:// or postgres://'),
   STORE_URL: text('STORE_URL', 'DATA/store', 'a folder, file:folder or s3://bucket/path'),
   RUNTIME: text('RUNTIME', 'auto', runtimes.join(', ')),
+  PRECISION: text('PRECISION', 'float32', precisions.join(', ')),
   CUDA_LIBRARIES: text('CUDA_LIBRARIES', 'none', `folders, joined by ${path.delimiter}`),
   ROLE: text('ROLE', 'all', roles.join(', ')),
   HOST: text('HOST', '127.0.0.1', 'an address or a host name'),

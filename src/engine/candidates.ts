@@ -1,27 +1,27 @@
 // The tokens that may still be drawn: filters make them fewer, in memory that is used again for every row.
 import assert from 'node:assert/strict'
+import { blockLength } from './row-kernels.ts'
+import type { RowPasses } from './row-passes.ts'
 import { exponentMax, expOfMinus, largestOf, weightOf } from './softmax.ts'
 
 /** Of exponents, within which the typical set is looked for; the next where the one before was too small. */
 const typicalWidths = [4, 8, 16, exponentMax]
+/** Candidates of which the largest is looked for together, where many are to be kept. */
+const shortBlockLength = 16
 /** Parts of such a width whose weights are summed. */
 const bucketsMax = 1024
-/** Tokens whose weights are summed together: the one drawn is then looked for in one block. */
-const blockLength = 256
-/** Tokens of which the largest is looked for together, where few are to be kept. */
-const topBlockLength = 32
 
 /**
- * Starts as a whole row of logits, which stays as it is. All filters keep the tokens in their order, and at least one.
+ * Starts as the whole row of logits in `passes`, which stays as it is. All filters keep the tokens in their order, and at least one.
  * Weights are softmax's but for their sum: e^((logit - largest) / temperature).
  */
 export class Candidates {
+  readonly #passes: RowPasses
   readonly #ownTokens: Int32Array
   readonly #ownLogits: Float32Array
   readonly #places: Int32Array
   readonly #heap: Float32Array
   readonly #depths: Float64Array
-  readonly #buckets: Int16Array
   readonly #masses = new Float64Array(bucketsMax + 1)
   readonly #blocks: Float64Array
   /** null: the i-th candidate is the token i. */
@@ -32,15 +32,16 @@ export class Candidates {
   /** 1 / temperature */
   #scale = 1
 
-  constructor(vocabulary: number) {
-    this.#ownTokens = new Int32Array(vocabulary)
-    this.#ownLogits = new Float32Array(vocabulary)
-    this.#places = new Int32Array(vocabulary)
-    this.#depths = new Float64Array(vocabulary)
-    this.#buckets = new Int16Array(vocabulary)
-    this.#heap = new Float32Array(vocabulary)
-    this.#blocks = new Float64Array(Math.ceil(vocabulary / blockLength))
-    this.#logits = this.#ownLogits
+  constructor(passes: RowPasses) {
+    const { length } = passes.logits
+    this.#passes = passes
+    this.#ownTokens = new Int32Array(length)
+    this.#ownLogits = new Float32Array(length)
+    this.#places = new Int32Array(length)
+    this.#depths = new Float64Array(length)
+    this.#heap = new Float32Array(length)
+    this.#blocks = new Float64Array(passes.tops.length)
+    this.#logits = passes.logits
   }
 
   get count(): number {
@@ -48,29 +49,21 @@ export class Candidates {
   }
 
   /** The row must not change while candidates of it are drawn from. */
-  start(row: Float32Array, temperature: number): void {
+  start(temperature: number): void {
     this.#tokens = null
-    this.#logits = row
-    this.#count = row.length
+    this.#logits = this.#passes.logits
+    this.#count = this.#logits.length
     this.#scale = Math.min(1 / temperature, Number.MAX_VALUE)
-    this.#largest = largestOf(row)
-    assert.ok(Number.isFinite(this.#largest), 'there is no finite logit')
+    this.#largest = this.#passes.largest()
   }
 
   /** Keeps the `k` largest; all that equal the last of them stay, so that the result does not hang on their order. */
   keepTopK(k: number): void {
     if (k >= this.#count) return
     const heap = this.#heap.subarray(0, k)
-    // The k-th largest of the largest of so many blocks is no more than the k-th of all: what lies below goes first.
-    const blocks = Math.ceil(this.#count / topBlockLength)
-    if (k < blocks) {
-      const tops = this.#depths.subarray(0, blocks)
-      for (let block = 0; block < blocks; block++) {
-        const start = block * topBlockLength
-        tops[block] = largestOf(this.#logits, start, Math.min(start + topBlockLength, this.#count))
-      }
-      this.#keepFrom(nthLargest(tops, blocks, heap))
-    }
+    // The k-th largest of the largest of each block is no more than the k-th of all: what lies below goes first.
+    const tops = this.#tokens === null && k < this.#passes.tops.length ? this.#passes.tops : this.#shortTops()
+    if (k < tops.length) this.#keepFrom(nthLargest(tops, tops.length, heap))
     if (k < this.#count) this.#keepFrom(nthLargest(this.#logits, this.#count, heap))
   }
 
@@ -80,10 +73,10 @@ export class Candidates {
    */
   keepTopP(p: number): void {
     if (p >= 1) return
-    const sum = weightOf(this.#logits, this.#largest, this.#scale, 0, this.#count)
+    const sum = this.#weigh()
     // Weights below sum · (1 - p) / count sum to less than what may be left out: the set lies above.
     const width = Math.min(Math.max(Math.log(this.#count / (sum * (1 - p))), 1), exponentMax)
-    this.#keepNearest(0, p * sum, false, [0.5 * width, 0.75 * width, width, exponentMax])
+    this.#keepNearest(0, p * sum, false, [0.5 * width, width, exponentMax])
   }
 
   /** Keeps tokens at least `p` times as probable as the most probable one (Nguyen et al. 2024). 0: all. */
@@ -97,21 +90,9 @@ export class Candidates {
    */
   keepTypical(mass: number): void {
     if (mass >= 1) return
-    const logits = this.#logits
-    const largest = this.#largest
-    const scale = this.#scale
-    let sum = 0
-    let moment = 0
-    const count = this.#count
-    for (let i = 0; i < count; i++) {
-      const exponent = (largest - (logits[i] as number)) * scale
-      const weight = expOfMinus(exponent)
-      if (weight === 0) continue
-      sum += weight
-      moment += weight * exponent
-    }
     // |-log p - H| = |exponent - Σ p · exponent|, as the logarithm of the sum stands in both.
-    this.#keepNearest(moment / sum, mass * sum, true, typicalWidths)
+    const { sum, mean } = this.#tokens === null ? this.#passes.weighWithMean(this.#largest, this.#scale) : this.#mean()
+    this.#keepNearest(mean, mass * sum, true, typicalWidths)
   }
 
   /** The token at which the cumulative probability passes `uniform`, a number in [0, 1). */
@@ -120,15 +101,9 @@ export class Candidates {
     const count = this.#count
     const largest = this.#largest
     const scale = this.#scale
+    const last = this.#weighBlocks()
     let sum = 0
-    let last = 0 // Of the blocks that have any weight; the answer lies there if rounding leaves a rest.
-    for (let block = 0; block * blockLength < count; block++) {
-      const start = block * blockLength
-      const weight = weightOf(logits, largest, scale, start, Math.min(start + blockLength, count))
-      this.#blocks[block] = weight
-      sum += weight
-      if (weight > 0) last = block
-    }
+    for (let block = 0; block <= last; block++) sum += this.#blocks[block] as number
     let left = uniform * sum
     let block = 0
     while (block < last && left >= (this.#blocks[block] as number)) left -= this.#blocks[block++] as number
@@ -150,68 +125,84 @@ export class Candidates {
     for (let i = 0; i < this.#count; i++) row[this.#tokens?.[i] ?? i] = (this.#logits[i] as number) * this.#scale
   }
 
+  /** Σ of the weights of all candidates. */
+  #weigh(): number {
+    if (this.#tokens === null) return this.#passes.weigh(this.#largest, this.#scale)
+    return weightOf(this.#logits, this.#largest, this.#scale, 0, this.#count)
+  }
+
+  /** The same, and the mean of the exponents by their weights. */
+  #mean(): { readonly sum: number; readonly mean: number } {
+    let sum = 0
+    let moment = 0
+    for (let i = 0; i < this.#count; i++) {
+      const exponent = (this.#largest - (this.#logits[i] as number)) * this.#scale
+      const weight = expOfMinus(exponent)
+      if (weight === 0) continue
+      sum += weight
+      moment += weight * exponent
+    }
+    return { sum, mean: moment / sum }
+  }
+
+  /** Notes the weights of blocks of candidates; answers the last that has any: the draw ends there if rounding leaves a rest. */
+  #weighBlocks(): number {
+    const [blocks, count, largest, scale] = [this.#blocks, this.#count, this.#largest, this.#scale]
+    const { tops, weights } = this.#passes
+    const isWhole = this.#tokens === null
+    if (isWhole) this.#passes.weigh(largest, scale)
+    let last = 0
+    for (let block = 0; block * blockLength < count; block++) {
+      const start = block * blockLength
+      if (!isWhole) {
+        blocks[block] = weightOf(this.#logits, largest, scale, start, Math.min(start + blockLength, count))
+      } else {
+        // Where the largest is nothing, so are the others: as they are to `expOfMinus`.
+        const isNothing = !((largest - (tops[block] as number)) * scale < exponentMax)
+        blocks[block] = isNothing ? 0 : (weights[block] as number)
+      }
+      if ((blocks[block] as number) > 0) last = block
+    }
+    return last
+  }
+
   /**
    * Keeps those whose exponent lies nearest to `middle`, of equals the lower token first, until their weights sum to `target`;
    * with `ties` all that are as near as the last. Looked for within the first of `widths` that has them.
    */
   #keepNearest(middle: number, target: number, ties: boolean, widths: readonly number[]): void {
-    const places = this.#places
-    const depths = this.#depths
-    const before = this.#tokens
-    const from = this.#logits
+    const [places, depths] = [this.#places, this.#depths]
     for (const width of widths) {
-      const found = this.#collect(this.#largest - (middle + width) / this.#scale)
+      const found = this.#gather(this.#largest - (middle + width) / this.#scale)
       const last = this.#reach(found, middle, width, target)
       if (last === null) continue
       const farthest = Math.abs((depths[last] as number) - middle)
       let kept = 0
       for (let i = 0; i < found; i++) {
         const far = Math.abs((depths[i] as number) - middle)
-        if (far > farthest || (far === farthest && i > last && !ties)) continue
-        // Places are in their order: what is written lies at or before what is read.
-        const place = places[i] as number
-        const logit = from[place] as number
-        this.#ownTokens[kept] = before === null ? place : (before[place] as number)
-        this.#ownLogits[kept++] = logit
+        if (far < farthest || (far === farthest && (ties || i <= last))) places[kept++] = places[i] as number
       }
-      this.#own(kept)
+      this.#keep(kept)
       return
     }
     // Only rounding leads here: what has any weight is the set.
     this.#keepFrom(this.#largest - exponentMax / this.#scale)
   }
 
-  /** Notes the places of all candidates with at least this logit, in their order, and their exponents; answers how many. */
-  #collect(floor: number): number {
-    const logits = this.#logits
-    const count = this.#count
-    const places = this.#places
-    const depths = this.#depths
-    const largest = this.#largest
-    const scale = this.#scale
-    let found = 0
-    for (let i = 0; i < count; i++) {
-      const logit = logits[i] as number
-      if (!(logit >= floor)) continue
-      places[found] = i
-      depths[found++] = (largest - logit) * scale
-    }
-    return found
-  }
-
   /**
-   * Which of the collected is the one at which the weights, the nearest to `middle` first, sum to `target`; null: they do not
-   * within `width`. Only one bucket of them is sorted, the one where the sum gets there.
+   * Which of those found is the one at which the weights, the nearest to `middle` first, sum to `target`; null: they do not
+   * within `width`. Notes the exponents. Only one bucket is sorted, the one where the sum gets there.
    */
   #reach(found: number, middle: number, width: number, target: number): number | null {
-    const depths = this.#depths
-    const buckets = this.#buckets
+    const [places, depths, logits, largest, scale] = [
+      ...([this.#places, this.#depths, this.#logits, this.#largest, this.#scale] as const),
+    ]
     const masses = this.#masses.fill(0)
     const perUnit = bucketsMax / width
     for (let i = 0; i < found; i++) {
-      const depth = depths[i] as number
-      const bucket = Math.min(bucketsMax, Math.abs(depth - middle) * perUnit) | 0 // The last one is too far.
-      buckets[i] = bucket
+      const depth = (largest - (logits[places[i] as number] as number)) * scale
+      depths[i] = depth
+      const bucket = bucketOf(depth, middle, perUnit)
       masses[bucket] = (masses[bucket] as number) + expOfMinus(depth)
     }
     let mass = 0
@@ -219,7 +210,7 @@ export class Candidates {
     while (bucket < bucketsMax && mass + (masses[bucket] as number) < target) mass += masses[bucket++] as number
     if (bucket === bucketsMax) return null
     const border: number[] = []
-    for (let i = 0; i < found; i++) if (buckets[i] === bucket) border.push(i)
+    for (let i = 0; i < found; i++) if (bucketOf(depths[i] as number, middle, perUnit) === bucket) border.push(i)
     const far = (i: number): number => Math.abs((depths[i] as number) - middle)
     border.sort((a, b) => far(a) - far(b) || a - b)
     for (const i of border) {
@@ -229,28 +220,52 @@ export class Candidates {
     return border.at(-1) ?? null // Summed in another order it was reached, by a rounding error.
   }
 
-  #keepFrom(floor: number): void {
-    const before = this.#tokens
-    const from = this.#logits
-    const count = this.#count
-    const tokens = this.#ownTokens
-    const logits = this.#ownLogits
-    let kept = 0
-    for (let i = 0; i < count; i++) {
-      const logit = from[i] as number
-      if (!(logit >= floor)) continue
-      tokens[kept] = before === null ? i : (before[i] as number)
-      logits[kept++] = logit
+  /** The largest logit of each few candidates. */
+  #shortTops(): Float64Array {
+    const tops = this.#depths.subarray(0, Math.ceil(this.#count / shortBlockLength))
+    for (let block = 0; block < tops.length; block++) {
+      const start = block * shortBlockLength
+      tops[block] = largestOf(this.#logits, start, Math.min(start + shortBlockLength, this.#count))
     }
-    this.#own(kept)
+    return tops
   }
 
-  #own(kept: number): void {
-    this.#tokens = this.#ownTokens
-    this.#logits = this.#ownLogits
-    this.#count = kept
-    this.#largest = largestOf(this.#logits, 0, kept)
+  #keepFrom(floor: number): void {
+    this.#keep(this.#gather(floor))
   }
+
+  /** Notes the places of all candidates with at least this logit, in their order; answers how many. */
+  #gather(floor: number): number {
+    const [logits, places, count] = [this.#logits, this.#places, this.#count]
+    const tops = this.#tokens === null ? this.#passes.tops : null
+    let found = 0
+    for (let start = 0; start < count; start += blockLength) {
+      if (tops !== null && !((tops[start / blockLength] as number) >= floor)) continue
+      const end = Math.min(start + blockLength, count)
+      for (let i = start; i < end; i++) if ((logits[i] as number) >= floor) places[found++] = i
+    }
+    return found
+  }
+
+  /** The first `count` places become the candidates: they are in order, so what is written lies at or before what is read. */
+  #keep(count: number): void {
+    const [before, from, places] = [this.#tokens, this.#logits, this.#places]
+    const [tokens, logits] = [this.#ownTokens, this.#ownLogits]
+    for (let i = 0; i < count; i++) {
+      const place = places[i] as number
+      tokens[i] = before === null ? place : (before[place] as number)
+      logits[i] = from[place] as number
+    }
+    this.#tokens = tokens
+    this.#logits = logits
+    this.#count = count
+    this.#largest = largestOf(logits, 0, count)
+  }
+}
+
+/** The last one is too far. */
+function bucketOf(depth: number, middle: number, perUnit: number): number {
+  return Math.min(bucketsMax, Math.abs(depth - middle) * perUnit) | 0
 }
 
 /** The n-th largest of the first `count` values, where `heap` has room for n: the smallest of them is kept on top. */

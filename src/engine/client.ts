@@ -15,7 +15,9 @@ export interface EngineWorkerData {
   readonly modelFolder: string
   readonly storeUrl: string
   readonly runtime: RuntimeOptions['choice']
-  /** Compiled kernels of a device are kept below it. */
+  /** `fast`: the form in which this machine decodes fast, and nearly as in float32. */
+  readonly precision: 'float32' | 'fast'
+  /** Compiled kernels of a device and weights in 8 bits are kept below it. */
   readonly data: string
   readonly cudaLibraries: readonly string[]
   /** Threads inside one operator. */
@@ -36,6 +38,8 @@ export interface EngineClientOptions {
   readonly onCrash?: (error: Error) => void
   /** Told what the worker warns of while it starts. */
   readonly onWarning?: (message: string) => void
+  /** Told what it found out about the machine while it started. */
+  readonly onNote?: (message: string) => void
 }
 
 export const defaultClientOptions: EngineClientOptions = {
@@ -197,6 +201,7 @@ export class EngineClient {
       worker.on('message', (message: FromWorker) => {
         if (message.type === 'ready') resolve(message.model)
         else if (message.type === 'warning') this.#options.onWarning?.(message.message)
+        else if (message.type === 'note') this.#options.onNote?.(message.message)
         else if (message.type === 'unable') {
           this.#unable = fromWire(message.error)
           reject(this.#unable)

@@ -12,12 +12,13 @@ export type ToWorker =
   | { readonly type: 'figures'; readonly id: number }
   | { readonly type: 'close' }
 
-/** `ready` or `unable` comes first, once, after warnings. A request ends with its `done` event or with `failed`, and these have its account. */
+/** `ready` or `unable` comes first, once, after warnings and notes. A request ends with its `done` event or with `failed`, and these have its account. */
 export type FromWorker =
   | { readonly type: 'ready'; readonly model: ResidentModel }
   | { readonly type: 'unable'; readonly error: WireError }
   /** For the log; before `ready`. */
   | { readonly type: 'warning'; readonly message: string }
+  | { readonly type: 'note'; readonly message: string }
   | { readonly type: 'event'; readonly id: number; readonly event: GenerateEvent; readonly account: Account | null }
   | { readonly type: 'failed'; readonly id: number; readonly error: WireError; readonly account: Account | null }
   | { readonly type: 'figures'; readonly id: number; readonly text: string }

@@ -3,7 +3,7 @@ import type { Random } from '../random/random.ts'
 import { Candidates } from './candidates.ts'
 import { applyRules, type History, type LogitRules } from './logit-rules.ts'
 import type { Decoding } from './request.ts'
-import { argmax, largestTokens, logSoftmax, logSumExp } from './softmax.ts'
+import { RowPasses } from './row-passes.ts'
 
 export interface Sampled extends History {
   readonly decoding: Pick<Decoding, 'strategy' | 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP'>
@@ -22,35 +22,34 @@ export interface Score {
 }
 
 export class Sampler {
-  /** A copy of the row for the rules to work on: the session's buffer stays as it is. */
-  readonly #scratch: Float32Array
+  /** Has a copy of the row, for the rules to work on: the session's buffer stays as it is. */
+  readonly #passes: RowPasses
   readonly #candidates: Candidates
   /** A row for each beam of the search that is scored. */
   readonly #beams: Float32Array[] = []
 
   constructor(vocabulary: number) {
-    this.#scratch = new Float32Array(vocabulary)
-    this.#candidates = new Candidates(vocabulary)
+    this.#passes = new RowPasses(vocabulary)
+    this.#candidates = new Candidates(this.#passes)
   }
 
   sample(sequence: Sampled, logits: Float32Array): number {
     const { decoding, rules, random } = sequence
-    let row = logits
-    if (rules !== null) {
-      row = this.#scratch
-      row.set(logits)
-      applyRules(rules, sequence, row)
-    }
-    if (decoding.strategy === 'greedy') return argmax(row)
-    this.#filter(decoding, row)
+    const passes = this.#passes
+    passes.logits.set(logits)
+    if (rules !== null) applyRules(rules, sequence, passes.logits)
+    if (decoding.strategy === 'greedy') return passes.argmax()
+    this.#filter(decoding)
     return this.#candidates.draw(random.next())
   }
 
   /** `top` alternatives, which may have the token itself among them. */
   score(logits: Float32Array, token: number, top: number): Score {
-    const normalizer = logSumExp(logits)
+    const passes = this.#passes
+    passes.logits.set(logits)
+    const normalizer = passes.logSumExp()
     const scoreOf = (each: number) => ({ token: each, logprob: (logits[each] as number) - normalizer })
-    return { ...scoreOf(token), top: top === 0 ? [] : largestTokens(logits, top).map(scoreOf) }
+    return { ...scoreOf(token), top: passes.largestTokens(top).map(scoreOf) }
   }
 
   /**
@@ -58,16 +57,18 @@ export class Sampler {
    * log-probabilities changed by the rules and not normalized anew, as `generate` in transformers does it.
    */
   beamScores(rules: LogitRules | null, history: History, logits: Float32Array, beam: number): Float32Array {
-    const target = (this.#beams[beam] ??= new Float32Array(this.#scratch.length))
-    logSoftmax(logits, target)
+    const target = (this.#beams[beam] ??= new Float32Array(logits.length))
+    this.#passes.logits.set(logits)
+    const normalizer = this.#passes.logSumExp()
+    for (let i = 0; i < logits.length; i++) target[i] = (logits[i] as number) - normalizer
     if (rules !== null) applyRules(rules, history, target)
     return target
   }
 
   /** In the order of transformers: temperature, top-k, top-p, min-p, typical. */
-  #filter({ temperature, topK, topP, minP, typicalP }: Sampled['decoding'], row: Float32Array): void {
+  #filter({ temperature, topK, topP, minP, typicalP }: Sampled['decoding']): void {
     const candidates = this.#candidates
-    candidates.start(row, temperature)
+    candidates.start(temperature)
     if (topK > 0) candidates.keepTopK(topK)
     candidates.keepTopP(topP)
     candidates.keepMinP(minP)

@@ -1,5 +1,4 @@
-// Largest logits and softmax sums over a whole vocabulary, in few passes: they are a part of every decode step.
-import assert from 'node:assert/strict'
+// Largest logits and sums of exponentials over some tokens; `row-passes.ts` has those over a whole row.
 
 /** Steps of the table to one unit of the exponent. */
 const stepsPerUnit = 256
@@ -30,13 +29,6 @@ export function largestOf(values: Float32Array, start = 0, end = values.length):
   return Math.max(a, b, c, d)
 }
 
-/** The token with the largest logit, the lowest such token if there are several. */
-export function argmax(logits: Float32Array): number {
-  const largest = largestOf(logits)
-  assert.ok(Number.isFinite(largest), 'there is no finite logit')
-  return logits.indexOf(largest)
-}
-
 /**
  * e^-x for x ≥ 0, to 1e-11 of its value, and 0 from `exponentMax` on: the power of the step below from a table, times the
  * series of the rest, which is below 1/256. Several times as fast as Math.exp, and the same on every machine.
@@ -59,39 +51,4 @@ export function weightOf(logits: Float32Array, largest: number, scale: number, s
     odd += expOfMinus((largest - (logits[i + 1] as number)) * scale)
   }
   return i < end ? even + odd + expOfMinus((largest - (logits[i] as number)) * scale) : even + odd
-}
-
-/** log Σ e^logit, in nats. */
-export function logSumExp(logits: Float32Array): number {
-  const largest = largestOf(logits)
-  assert.ok(Number.isFinite(largest), 'there is no finite logit')
-  return largest + Math.log(weightOf(logits, largest, 1, 0, logits.length))
-}
-
-/** log softmax(logits)[token], in nats. */
-export function logProbability(logits: Float32Array, token: number): number {
-  return (logits[token] as number) - logSumExp(logits)
-}
-
-/** Writes log softmax(logits) into `target`, in nats. */
-export function logSoftmax(logits: Float32Array, target: Float32Array): void {
-  const normalizer = logSumExp(logits)
-  for (let i = 0; i < logits.length; i++) target[i] = (logits[i] as number) - normalizer
-}
-
-/** The `count` tokens of the largest logits, the largest first, of equals the lower token first. */
-export function largestTokens(logits: Float32Array, count: number): number[] {
-  if (count === 0) return []
-  const tokens: number[] = []
-  let floor = -Infinity // What a token must be above once there are enough.
-  for (let i = 0; i < logits.length; i++) {
-    const logit = logits[i] as number
-    if (logit <= floor) continue
-    let at = tokens.length
-    while (at > 0 && (logits[tokens[at - 1] as number] as number) < logit) at--
-    tokens.splice(at, 0, i)
-    if (tokens.length > count) tokens.pop()
-    if (tokens.length === count) floor = Math.fround(logits[tokens[count - 1] as number] as number)
-  }
-  return tokens
 }

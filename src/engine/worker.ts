@@ -1,4 +1,5 @@
 // The engine's worker thread: opens the model once, and generates with it until it is told to stop.
+import path from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ServiceError } from '../errors/errors.ts'
 import { type Model, openModel, playing } from '../model/model.ts'
@@ -48,12 +49,14 @@ async function open(data: EngineWorkerData): Promise<Opened> {
   }
   checkEnd(model, tokenizer)
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
+  const warn = (message: string): void => post({ type: 'warning', message })
+  const note = (message: string): void => post({ type: 'note', message })
   const { runtime, info } = await openRuntime({
     choice: data.runtime,
-    onnx: { threads: data.threads, packed: true },
+    onnx: { threads: data.threads, packed: true, fast: { folder: path.join(data.data, 'quantized'), note, warn } },
     data: data.data,
     cudaLibraries: data.cudaLibraries,
-    warn: (message) => post({ type: 'warning', message }),
+    warn,
     // The thread ends once its requests have been told; the next one opens what still works.
     onLost: (error) =>
       setImmediate(() => {
@@ -62,8 +65,9 @@ async function open(data: EngineWorkerData): Promise<Opened> {
   })
   const layout = layoutFor(model, data.rowsMax, positionsMax)
   const forward = model.forwardGraph(runtime.segments)
-  const session = await runtime.openSession(forward, model.weights, layout, model.sourceGraph())
-  const resident = { ...playing(model, tokenizer), vocabulary, runtime: info }
+  const form = data.precision === 'fast' ? await runtime.decodingForm(forward, model.weights) : 'float32'
+  const session = await runtime.openSession(forward, model.weights, layout, form, model.sourceGraph())
+  const resident = { ...playing(model, tokenizer), vocabulary, runtime: { ...info, precision: form } }
   const loadPrefix: PrefixLoader = async (prefixId) => {
     const prefix = await registry.load(prefixId)
     checkPrefixFits(prefix.header, resident)

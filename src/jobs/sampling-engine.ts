@@ -13,7 +13,7 @@ export function samplingParts(runtime: Runtime, model: Model, tokenizer: Tokeniz
   const openEngine = async (loadPrefix: PrefixLoader, positions: number): Promise<SamplingEngine> => {
     const layout = layoutFor(model, rowsFor(positions), positions)
     const forward = model.forwardGraph(runtime.segments)
-    const session = await runtime.openSession(forward, model.weights, layout, model.sourceGraph())
+    const session = await runtime.openSession(forward, model.weights, layout, 'float32', model.sourceGraph())
     const engine = new Engine({ session, tokenizer, loadPrefix, model, limits: defaultLimits })
     const dispose = async (): Promise<void> => {
       await engine.close()

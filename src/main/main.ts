@@ -77,6 +77,7 @@ async function serve(
       modelFolder: config.model,
       storeUrl: config.storeUrl,
       runtime: config.runtime,
+      precision: config.precision,
       data: config.data,
       cudaLibraries: config.cudaLibraries,
       threads: config.threads,
@@ -86,6 +87,7 @@ async function serve(
     {
       onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew'),
       onWarning: (message) => log.warn(message),
+      onNote: (message) => log.info(message),
     },
   )
   closers.push(() => engine.close())

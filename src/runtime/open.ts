@@ -5,17 +5,20 @@ import { ServiceError } from '../errors/errors.ts'
 import { createOnnxRuntime, type OnnxOptions } from './onnx/onnx.ts'
 import type { Runtime } from './runtime.ts'
 
-/** What computes, as the log and GET /readyz name it. */
-export interface RuntimeInfo {
+export interface DeviceInfo {
   readonly name: string
   readonly device: string
+}
+
+/** What computes, as the log and GET /readyz name it. */
+export interface RuntimeInfo extends DeviceInfo {
   /** Of generation; trainings choose theirs. */
   readonly precision: string
 }
 
 export interface OpenedRuntime {
   readonly runtime: Runtime
-  readonly info: RuntimeInfo
+  readonly info: DeviceInfo
 }
 
 export interface RuntimeOptions {
@@ -47,7 +50,7 @@ export async function openRuntime(options: RuntimeOptions): Promise<OpenedRuntim
   }
   return {
     runtime: createOnnxRuntime(onnx),
-    info: { name: 'onnx', device: `cpu, ${onnx.threads} threads`, precision: 'float32' },
+    info: { name: 'onnx', device: `cpu, ${onnx.threads} threads` },
   }
 }
 
@@ -72,5 +75,5 @@ async function openCuda({ data, cudaLibraries, onLost }: RuntimeOptions): Promis
   const wrong = await wrongResults(runtime)
   if (wrong !== null) throw new Error(`${runtime.description} computes wrong results: ${wrong}`)
   isTrusted = true
-  return { runtime, info: { name: 'cuda', device: runtime.description, precision: 'float32' } }
+  return { runtime, info: { name: 'cuda', device: runtime.description } }
 }

@@ -100,11 +100,22 @@ export interface Runtime {
    * what an earlier run of the same work used: it is answered where this machine can.
    */
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
-  /** Segments of the graphs that its sessions want: `partsMax` where one pass over the weights serves all parts of a step. */
+  /** Segments of the graphs that its sessions want: `partsMax` or more where one pass over the weights serves all parts of a step. */
   readonly segments: number
   /**
-   * `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. `encoder` is the
-   * model's `sourceGraph`; null and left out: it has none.
+   * The form in which this machine decodes `forward` fast, and nearly as in float32: `float32` where it knows none, or cannot
+   * keep what the form needs.
    */
-  openSession(forward: Graph, weights: Weights, layout: CacheLayout, encoder?: Graph | null): Promise<DecodeSession>
+  decodingForm(forward: Graph, weights: Weights): Promise<string>
+  /**
+   * `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. `form` is
+   * `float32` unless said, or what `decodingForm` answered. `encoder` is the model's `sourceGraph`; null and left out: it has none.
+   */
+  openSession(
+    forward: Graph,
+    weights: Weights,
+    layout: CacheLayout,
+    form?: string,
+    encoder?: Graph | null,
+  ): Promise<DecodeSession>
 }

@@ -14,7 +14,7 @@ const model = await openModel(`${bartFolder}/model`)
 const runtime = createOnnxRuntime({ threads: 1 })
 const layout = layoutFor(model, 15, model.config.positionsMax)
 const forward = model.forwardGraph(runtime.segments)
-const session = await runtime.openSession(forward, model.weights, layout, model.sourceGraph())
+const session = await runtime.openSession(forward, model.weights, layout, 'float32', model.sourceGraph())
 const [begin, end] = [0, 2]
 const special = new Map([
   [begin, '<s>'],

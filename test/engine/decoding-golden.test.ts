@@ -4,11 +4,13 @@ import { test } from 'node:test'
 import { Candidates } from '../../src/engine/candidates.ts'
 import { applyRules, rulesOf } from '../../src/engine/logit-rules.ts'
 import { greedy } from '../../src/engine/request.ts'
+import { RowPasses } from '../../src/engine/row-passes.ts'
 import { golden, toRow } from '../golden/decoding.ts'
 
 const vocabulary = golden.rows[0]?.length ?? 0
 const tokenizer = { encode: () => [], endOfText: golden.endOfText, vocabulary }
-const candidates = new Candidates(vocabulary)
+const passes = new RowPasses(vocabulary)
+const candidates = new Candidates(passes)
 
 for (const { decoding: changes, minNewTokens, expected } of golden.cases) {
   test(`logits after ${JSON.stringify({ ...changes, minNewTokens })} are those of transformers`, () => {
@@ -17,7 +19,8 @@ for (const { decoding: changes, minNewTokens, expected } of golden.cases) {
     for (const [i, row] of golden.rows.entries()) {
       const actual = toRow(row)
       if (rules !== null) applyRules(rules, golden.histories[i]!, actual)
-      candidates.start(actual.slice(), decoding.temperature)
+      passes.logits.set(actual)
+      candidates.start(decoding.temperature)
       if (decoding.topK > 0) candidates.keepTopK(decoding.topK)
       candidates.keepTopP(decoding.topP)
       candidates.keepMinP(decoding.minP)

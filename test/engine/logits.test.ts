@@ -6,8 +6,9 @@ import { Candidates } from '../../src/engine/candidates.ts'
 import { rulesOf } from '../../src/engine/logit-rules.ts'
 import { banRepeatedNgrams, banSequences, penalizePresence, penalizeRepetition } from '../../src/engine/processors.ts'
 import { greedy } from '../../src/engine/request.ts'
+import { RowPasses } from '../../src/engine/row-passes.ts'
 import { Sampler } from '../../src/engine/sampler.ts'
-import { argmax, expOfMinus, largestTokens, logProbability, logSoftmax } from '../../src/engine/softmax.ts'
+import { expOfMinus } from '../../src/engine/softmax.ts'
 import { Random } from '../../src/random/random.ts'
 import { byteTokenizer } from './fake-tokenizer.ts'
 
@@ -19,6 +20,29 @@ test('the lowest of the largest logits wins', () => {
   assert.equal(argmax(row(0, 1, 2, 3, 4, 9, 9)), 5)
   assert.throws(() => argmax(row(Number.NaN, Number.NaN)), /there is no finite logit/)
   assert.throws(() => argmax(row(-Infinity, -Infinity)), /there is no finite logit/)
+  assert.equal(argmax(row(Number.NaN, 1, Number.NaN, 2)), 3)
+})
+
+test('passes over a row find what plain loops find, whatever its length, its width and its temperature', () => {
+  const random = new Random(seed + 6)
+  for (let round = 0; round < 200; round++) {
+    const width = [0, 1, 8, 60][round % 4] as number
+    const logits = Float32Array.from({ length: 1 + random.below(1000) }, () => width * random.normal() - 40)
+    if (round % 3 === 0) logits[random.below(logits.length)] = -Infinity
+    if (logits.every((logit) => logit === -Infinity)) continue
+    const passes = passesOf(logits)
+    const largest = passes.largest()
+    assert.equal(largest, Math.max(...logits), `SEED=${seed}, round ${round}`)
+    assert.equal(passes.argmax(), logits.indexOf(largest))
+    const scale = [0.01, 1, 1.25, 1e6][Math.floor(round / 4) % 4] as number
+    const exponents = [...logits].map((logit) => (largest - logit) * scale)
+    const sum = exponents.reduce((total, each) => total + Math.exp(-each), 0)
+    const mean = exponents.reduce((total, each) => total + (each < 745 ? each * Math.exp(-each) : 0), 0) / sum
+    assert.ok(Math.abs(passes.weigh(largest, scale) / sum - 1) < 1e-6, `SEED=${seed}, round ${round}`)
+    const both = passes.weighWithMean(largest, scale)
+    assert.ok(Math.abs(both.sum / sum - 1) < 1e-6, `SEED=${seed}, round ${round}`)
+    assert.ok(Math.abs(both.mean - mean) < 1e-5, `SEED=${seed}, round ${round}: ${both.mean}, not ${mean}`)
+  }
 })
 
 test('the table of powers is Math.exp to 1e-11, and nothing far below', () => {
@@ -40,7 +64,7 @@ test('top-k keeps every token that ties for the last place', () => {
 test('top-k keeps what a full sort would keep', () => {
   const random = new Random(seed)
   for (let round = 0; round < 200; round++) {
-    const logits = randomRow(random, 1 + random.below(60))
+    const logits = randomRow(random, 1 + random.below(round % 2 === 0 ? 60 : 2000))
     const k = 1 + random.below(logits.length + 3)
     const floor = [...logits].sort((a, b) => b - a)[Math.min(k, logits.length) - 1] as number
     const expected = logits.map((logit) => (logit < floor ? -Infinity : logit))
@@ -63,7 +87,7 @@ test('top-p keeps what a full sort would keep, of a whole row and behind top-k, 
   const random = new Random(seed + 1)
   for (let round = 0; round < 600; round++) {
     const width = [0.01, 1, 8][round % 3] as number
-    const logits = randomRow(random, 1 + random.below(60)).map((logit) => logit * width)
+    const logits = randomRow(random, 1 + random.below(round % 5 === 0 ? 700 : 60)).map((logit) => logit * width)
     const p = round % 10 === 0 ? 1 : 0.02 + 0.97 * random.next()
     const k = round % 2 === 0 ? logits.length : 1 + random.below(logits.length)
     const within = filtered(logits, (all) => all.keepTopK(k))
@@ -80,7 +104,7 @@ test('top-p keeps what a full sort would keep, of a whole row and behind top-k, 
 test('typical keeps what a full sort by distance from the entropy would keep', () => {
   const random = new Random(seed + 2)
   for (let round = 0; round < 300; round++) {
-    const logits = randomRow(random, 2 + random.below(60))
+    const logits = randomRow(random, 2 + random.below(round % 5 === 0 ? 700 : 60))
     const mass = 0.02 + 0.97 * random.next()
     const kept = typical(logits, mass)
     const expected = logits.map((logit, token) => (kept.has(token) ? logit : -Infinity))
@@ -96,8 +120,8 @@ test('every filter and all together leave at least one token, however cold or ho
   const random = new Random(seed + 3)
   for (let round = 0; round < 300; round++) {
     const logits = randomRow(random, 1 + random.below(60))
-    const candidates = new Candidates(logits.length)
-    candidates.start(logits, [1e-3, 0.5, 1, 100][round % 4] as number)
+    const candidates = new Candidates(passesOf(logits))
+    candidates.start([1e-3, 0.5, 1, 100][round % 4] as number)
     candidates.keepTopK(1 + random.below(9))
     candidates.keepTopP(1e-6 + random.next() * 0.99)
     candidates.keepMinP(random.next())
@@ -147,28 +171,29 @@ test('temperature scales the differences, and the smallest one allowed overflows
     filtered(row(1, 2, 4), () => {}, 0.5),
     row(2, 4, 8),
   )
-  const cold = new Candidates(3)
-  cold.start(row(100, 99, -100), Number.MIN_VALUE)
+  const cold = new Candidates(passesOf(row(100, 99, -100)))
+  cold.start(Number.MIN_VALUE)
   assert.equal(cold.draw(0.999), 0)
 })
 
 test('the log-probability is that of a softmax, large logits or small', () => {
   const e = Math.exp(1)
-  assert.ok(Math.abs(logProbability(row(0, 1, 0), 1) - Math.log(e / (e + 2))) < 1e-11)
-  assert.ok(Math.abs(logProbability(row(1000, 1000), 0) - Math.log(0.5)) < 1e-12)
-  assert.ok(Math.abs(logProbability(row(-1000, -1001), 1) - Math.log(1 / (e + 1))) < 1e-11)
-  const all = row(0, 0, 0, 0)
-  logSoftmax(row(1, 2, 3, -Infinity), all)
+  assert.ok(Math.abs(logProbability(row(0, 1, 0), 1) - Math.log(e / (e + 2))) < 1e-6)
+  assert.ok(Math.abs(logProbability(row(1000, 1000), 0) - Math.log(0.5)) < 1e-6)
+  assert.ok(Math.abs(logProbability(row(-1000, -1001), 1) - Math.log(1 / (e + 1))) < 1e-6)
+  const all = new Sampler(4).beamScores(null, { prompt: [], output: [] }, row(1, 2, 3, -Infinity), 0)
   assert.ok(Math.abs(all.reduce((sum, each) => sum + Math.exp(each), 0) - 1) < 1e-6)
 })
 
 test('alternatives are the most probable tokens, the lower of two equals first, and say how probable they are', () => {
   const random = new Random(seed + 4)
   for (let round = 0; round < 200; round++) {
-    const logits = randomRow(random, 20 + random.below(60))
+    const logits = randomRow(random, 20 + random.below(200))
     const count = random.below(21)
+    const passes = passesOf(logits)
+    passes.largest()
     const order = [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b)
-    assert.deepEqual(largestTokens(logits, count), order.slice(0, count), `SEED=${seed}`)
+    assert.deepEqual(passes.largestTokens(count), order.slice(0, count), `SEED=${seed}`)
   }
   const logits = row(1, 3, 2)
   const { logprob, top } = new Sampler(3).score(logits, 2, 2)
@@ -182,21 +207,30 @@ test('alternatives are the most probable tokens, the lower of two equals first, 
 test('tokens are drawn as often as their probability says', () => {
   const random = new Random(47)
   const counts = [0, 0, 0, 0]
-  const candidates = new Candidates(4)
-  candidates.start(row(Math.log(1), Math.log(2), -Infinity, Math.log(5)), 1)
+  const candidates = new Candidates(passesOf(row(Math.log(1), Math.log(2), -Infinity, Math.log(5))))
+  candidates.start(1)
   for (let i = 0; i < 8000; i++) counts[candidates.draw(random.next())]! += 1
   assert.equal(counts[2], 0)
   assert.ok(Math.abs((counts[0] as number) - 1000) < 130)
   assert.ok(Math.abs((counts[1] as number) - 2000) < 180)
-  candidates.start(row(0, 0, -Infinity), 1)
-  assert.equal(candidates.draw(1 - 2 ** -53), 1)
+  const equal = new Candidates(passesOf(row(0, 0, -Infinity)))
+  equal.start(1)
+  assert.equal(equal.draw(1 - 2 ** -53), 1)
+  // A first block that has no weight at all is passed over by the smallest number too.
+  const far = Float32Array.from({ length: 200 }, (_, token) => (token === 150 ? 0 : -50))
+  const single = new Candidates(passesOf(far))
+  single.start(1)
+  assert.deepEqual(
+    [0, 0.5, 1 - 2 ** -53].map((uniform) => single.draw(uniform)),
+    [150, 150, 150],
+  )
 })
 
 test('over a long row a token is drawn where the cumulative probability passes the number', () => {
   const random = new Random(seed + 5)
   const logits = Float32Array.from({ length: 1500 }, () => 4 * random.normal())
-  const candidates = new Candidates(logits.length)
-  candidates.start(logits, 0.7)
+  const candidates = new Candidates(passesOf(logits))
+  candidates.start(0.7)
   const weights = [...logits].map((logit) => Math.exp(logit / 0.7))
   const sum = weights.reduce((total, weight) => total + weight, 0)
   for (let round = 0; round < 300; round++) {
@@ -228,10 +262,24 @@ test('of several texts the most probable by the mean are answered, of each group
   )
 })
 
+function passesOf(logits: Float32Array): RowPasses {
+  const passes = new RowPasses(logits.length)
+  passes.logits.set(logits)
+  return passes
+}
+
+function argmax(logits: Float32Array): number {
+  return passesOf(logits).argmax()
+}
+
+function logProbability(logits: Float32Array, token: number): number {
+  return new Sampler(logits.length).score(logits, token, 0).logprob
+}
+
 /** The row after filters, -Infinity where a token was dropped. */
 function filtered(logits: Float32Array, filter: (candidates: Candidates) => void, temperature = 1): Float32Array {
-  const candidates = new Candidates(logits.length)
-  candidates.start(logits, temperature)
+  const candidates = new Candidates(passesOf(logits))
+  candidates.start(temperature)
   filter(candidates)
   const result = new Float32Array(logits.length)
   candidates.toRow(result)

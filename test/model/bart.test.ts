@@ -21,7 +21,13 @@ const { heads, headDim } = model.config
 
 async function openSession(runtime: Runtime, rowsMax: number): Promise<DecodeSession> {
   const layout = { ...model.config, rowsMax, sourceMax: 96 }
-  return runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout, model.sourceGraph())
+  return runtime.openSession(
+    model.forwardGraph(runtime.segments),
+    model.weights,
+    layout,
+    'float32',
+    model.sourceGraph(),
+  )
 }
 
 function pastAt(attachment: string): Past {

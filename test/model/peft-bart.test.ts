@@ -29,7 +29,7 @@ const played = playing(model, { sha256: 'b'.repeat(64) })
 async function assertSays(prefix: Prefix): Promise<void> {
   const runtime = createOnnxRuntime({ threads: 1 })
   const layout = { ...model.config, rowsMax: 1, sourceMax: 64 }
-  const session = await runtime.openSession(model.forwardGraph(), model.weights, layout, model.sourceGraph())
+  const session = await runtime.openSession(model.forwardGraph(), model.weights, layout, 'float32', model.sourceGraph())
   const { keys, values, header } = prefix
   for (const { source, ids, logits } of golden.says) {
     session.seed(0, { keys, values, length: header.prefixLength, textStart: header.textPositionStart })

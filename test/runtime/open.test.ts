@@ -29,14 +29,14 @@ test('auto takes a device that is there and computes what it should', { skip }, 
   const { runtime, info } = await open('auto', standIn())
   assert.equal(runtime.name, 'cuda')
   const device = 'stand-in on the CPU, 4 GiB, compute capability 9'
-  assert.deepEqual(info, { name: 'cuda', device, precision: 'float32' })
+  assert.deepEqual(info, { name: 'cuda', device })
   assert.deepEqual(warnings, [])
 })
 
 test('onnx is the CPU, whatever else there is', async () => {
   const { runtime, info } = await open('onnx', skip === false ? standIn() : [])
   assert.equal(runtime.name, 'onnx')
-  assert.deepEqual(info, { name: 'onnx', device: 'cpu, 1 threads', precision: 'float32' })
+  assert.deepEqual(info, { name: 'onnx', device: 'cpu, 1 threads' })
 })
 
 for (const [what, setting, value, reason] of [

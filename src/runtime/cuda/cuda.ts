@@ -21,7 +21,13 @@ export interface CudaRuntime extends Runtime {
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
-  openSession(forward: Graph, weights: Weights, layout: CacheLayout, encoder?: Graph | null): Promise<CudaDecodeSession>
+  openSession(
+    forward: Graph,
+    weights: Weights,
+    layout: CacheLayout,
+    form?: string,
+    encoder?: Graph | null,
+  ): Promise<CudaDecodeSession>
 }
 
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
@@ -39,10 +45,11 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
       new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
     // Half the bytes of every frozen matrix, and the tensor cores.
     fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
-    openSession: async (forward, frozen, layout, encoder = null) => {
-      const program = encoder && new CudaProgram(parts, encoder, 'float32', weights.acquire(frozen))
+    decodingForm: async () => 'bfloat16',
+    openSession: async (forward, frozen, layout, form = 'float32', encoder = null) => {
+      const program = encoder && new CudaProgram(parts, encoder, formOf(form), weights.acquire(frozen))
       const reader = program && new CudaSourceReader(device, program, encoder, layout)
-      return new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout, reader)
+      return new CudaDecodeSession(parts, forward, formOf(form), weights.acquire(frozen), layout, reader)
     },
   }
 }

@@ -3,38 +3,66 @@ import assert from 'node:assert/strict'
 import { inputsOf, type Graph } from '../../graph/graph.ts'
 import { int32, type Tensor } from '../../tensor/tensor.ts'
 import type { CacheLayout, DecodeSession, Past, Program, SessionPart, SourceRow } from '../runtime.ts'
-import { RowCache } from './row-cache.ts'
+import { feedRows, RowCache } from './row-cache.ts'
 import type { SourceReader } from './source-reader.ts'
 
+/** Positions of a row that is not long, unless said otherwise. */
+const usualShortMax = 256
+
+/** Neighbouring rows of one cache: a part of a step, or a piece of one. */
+interface Segment extends SessionPart {
+  readonly cache: RowCache
+}
+
+/**
+ * Attention costs by the capacity of a cache, so there are two: long rows are apart, and cost the short ones beside them nothing. A
+ * segment of the graph takes rows of one of them.
+ */
 export class OnnxDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
+  readonly lengths: Int32Array
   readonly #program: Program
   /** null: the model has no encoder. */
   readonly #reader: SourceReader | null
-  /** Parts that the program takes. */
+  /** Rows of one cache that the program takes. */
   readonly #segments: number
-  readonly #cache: RowCache
+  readonly #shortMax: number
+  readonly #short: RowCache
+  readonly #long: RowCache
   /** By how much the position of a row's next token is less than its length. */
   readonly #shifts: Int32Array
 
-  constructor(program: Program, forward: Graph, layout: CacheLayout, reader: SourceReader | null = null) {
+  /** `program` computes `forward`, its keys by position (`keys-by-position.ts`). Rows of more than `shortMax` positions are long. */
+  constructor(
+    program: Program,
+    forward: Graph,
+    layout: CacheLayout,
+    reader: SourceReader | null = null,
+    shortMax: number = usualShortMax,
+  ) {
     this.#program = program
     this.#reader = reader
     this.#segments = segmentsOf(forward)
+    this.#shortMax = shortMax
     this.layout = layout
     this.vocabulary = forward.outputs['logits']?.shape[1] as number
-    this.#cache = new RowCache(layout)
+    this.lengths = new Int32Array(layout.rowsMax)
     this.#shifts = new Int32Array(layout.rowsMax)
-  }
-
-  get lengths(): Int32Array {
-    return this.#cache.lengths
+    const { positionsMax } = layout
+    this.#short = new RowCache(layout, Math.min(shortMax, positionsMax), this.lengths)
+    this.#long = new RowCache(layout, positionsMax, this.lengths)
+    this.#short.reserve(1)
+    for (let row = 0; row < layout.rowsMax; row++) this.#short.enter(row)
   }
 
   seed(row: number, past: Past | null): void {
-    this.#cache.seed(row, past)
+    this.lengths[row] = 0
     this.#shifts[row] = past === null ? 0 : past.length - (past.textStart ?? past.length)
+    const cache = this.#put(row, past?.length ?? 0)
+    if (past === null) return
+    cache.seed(row, past)
+    this.lengths[row] = past.length
   }
 
   read(rows: readonly SourceRow[]): Promise<void> {
@@ -48,77 +76,138 @@ export class OnnxDecodeSession implements DecodeSession {
 
   async step(parts: readonly SessionPart[]): Promise<Float32Array> {
     assert.ok(parts.length >= 1 && parts.length <= this.#segments)
-    this.#cache.shrink()
+    this.#short.shrink()
+    this.#long.shrink()
+    const segments = this.#segmentsOf(parts)
     const feeds: Record<string, Tensor> = {}
     const last: number[] = []
     const widths: number[] = []
     let base = 0
     for (let s = 0; s < this.#segments; s++) {
-      const part = parts[s] ?? { start: 0, tokens: [] }
-      const width = Math.max(1, ...part.tokens.map((row) => row.length))
-      this.#feedPart(feeds, this.#segments === 1 ? '' : `${s}.`, part, width)
-      for (const [b, row] of part.tokens.entries()) last.push(base + b * width + row.length - 1)
+      const segment = segments[s] ?? { start: 0, tokens: [], cache: this.#short }
+      const width = segment.tokens.reduce((most, { length }) => Math.max(most, length), 1)
+      this.#feed(feeds, this.#segments === 1 ? '' : `${s}.`, segment, width)
+      for (const [b, row] of segment.tokens.entries()) last.push(base + b * width + row.length - 1)
       widths.push(width)
-      base += part.tokens.length * width
+      base += segment.tokens.length * width
     }
     feeds['rows'] = int32(Int32Array.from(last), [last.length])
     const outputs = await this.#program.run(feeds)
-    this.#append(parts, widths, base, (outputs['present'] as Tensor).data as Float32Array)
+    this.#append(segments, widths, base, (outputs['present'] as Tensor).data as Float32Array)
     return (outputs['logits'] as Tensor).data as Float32Array
   }
 
   release(rows: readonly number[]): void {
-    this.#cache.release(rows)
-    this.#reader?.cache.release(rows)
+    for (const row of rows) this.lengths[row] = 0
+    this.#reader?.release(rows)
   }
 
   copy(from: number, to: number, since: number, until: number): void {
-    this.#cache.copy(from, to, since, until)
+    assert.ok(since <= until && until <= (this.lengths[from] as number), `row ${from} to ${to}: ${since} to ${until}`)
+    const [source, before] = [this.#cacheOf(from), this.#cacheOf(to)]
+    const cache = this.#put(to, until)
+    // What both hold already is there only where the row stays in its cache.
+    if (from !== to || cache !== source) cache.copy(source, from, to, cache === before ? since : 0, until)
+    this.lengths[to] = until
     if (from === to) return
     this.#shifts[to] = this.#shifts[from] as number
     // Rows that begin alike have read the same.
-    const sources = this.#reader?.cache
-    if (sources !== undefined && since === 0) sources.copy(from, to, 0, sources.lengths[from] as number)
+    if (since === 0) this.#reader?.copy(from, to)
   }
 
   async dispose(): Promise<void> {
     await this.#program.dispose()
     await this.#reader?.dispose()
-    this.#cache.dispose()
+    this.#short.clear()
+    this.#long.clear()
   }
 
-  #feedPart(feeds: Record<string, Tensor>, name: string, { start, tokens }: SessionPart, width: number): void {
+  #cacheOf(row: number): RowCache {
+    return this.#long.has(row) ? this.#long : this.#short
+  }
+
+  /** Gives `row` to the cache for so many positions, with room for them. What it held is lost if that is another one. */
+  #put(row: number, positions: number): RowCache {
+    const [cache, other] = positions > this.#shortMax ? [this.#long, this.#short] : [this.#short, this.#long]
+    if (other.has(row)) this.lengths[row] = 0
+    other.leave(row)
+    cache.enter(row)
+    cache.reserve(Math.max(1, positions))
+    return cache
+  }
+
+  /** Moves a row with what it holds to the cache of the long ones. */
+  #lengthen(row: number, positions: number): void {
+    this.#long.reserve(Math.max(1, positions))
+    if (this.#long.has(row)) return
+    this.#long.copy(this.#short, row, row, 0, this.lengths[row] as number)
+    this.#short.leave(row)
+    this.#long.enter(row)
+  }
+
+  /** Cuts each part where its rows change from one cache to the other. */
+  #segmentsOf(parts: readonly SessionPart[]): readonly Segment[] {
+    const cut = (part: SessionPart): Segment[] => {
+      const segments: { start: number; tokens: (readonly number[])[]; cache: RowCache }[] = []
+      part.tokens.forEach((row, b) => {
+        const cache = this.#cacheOf(part.start + b)
+        if (segments.at(-1)?.cache === cache) segments.at(-1)?.tokens.push(row)
+        else segments.push({ start: part.start + b, tokens: [row], cache })
+      })
+      return segments
+    }
+    const segments = parts.map(cut)
+    if (segments.flat().length <= this.#segments) return segments.flat()
+    // The graph has not as many: rows between long ones become long themselves, until they are seeded anew.
+    for (const [i, part] of parts.entries()) {
+      if ((segments[i] as Segment[]).length < 2) continue
+      part.tokens.forEach((_, b) => this.#lengthen(part.start + b, this.lengths[part.start + b] as number))
+    }
+    return parts.flatMap(cut)
+  }
+
+  #feed(feeds: Record<string, Tensor>, name: string, { start, tokens, cache }: Segment, width: number): void {
     const batch = tokens.length
-    assert.ok(tokens.every((row) => row.length > 0) && start + batch <= this.layout.rowsMax)
+    const { rowsMax, positionsMax } = this.layout
+    assert.ok(tokens.every((row) => row.length > 0) && start + batch <= rowsMax)
     const ids = new Int32Array(batch * width)
     const positions = new Int32Array(batch * width)
     tokens.forEach((row, b) => {
       const length = this.lengths[start + b] as number
       assert.ok(
-        length + row.length <= this.layout.positionsMax,
-        `row ${start + b}: ${length} + ${row.length} positions of ${this.layout.positionsMax}`,
+        length + row.length <= positionsMax,
+        `row ${start + b}: ${length} + ${row.length} positions of ${positionsMax}`,
       )
       ids.set(row, b * width)
       const first = length - (this.#shifts[start + b] as number)
       // Padding behind a row's end is never looked at, but its position must exist.
-      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, this.layout.positionsMax - 1)
+      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, positionsMax - 1)
     })
     feeds[`${name}tokens`] = int32(ids, [batch, width])
     feeds[`${name}positions`] = int32(positions, [batch, width])
-    this.#cache.feed(feeds, `${name}past`, start, batch)
-    this.#reader?.cache.feed(feeds, `${name}cross`, start, batch)
+    feedRows(feeds, `${name}past`, cache, start, batch)
+    if (this.#reader !== null) feedRows(feeds, `${name}cross`, this.#reader.cache, start, batch)
   }
 
-  /** Writes the new positions of each row; `present` is [2·layers, positions of all parts, heads·headDim]. */
-  #append(parts: readonly SessionPart[], widths: readonly number[], total: number, present: Float32Array): void {
-    const after = ({ start, tokens }: SessionPart): number[] =>
-      tokens.map((row, b) => (this.lengths[start + b] as number) + row.length)
-    this.#cache.reserve(Math.max(...parts.flatMap(after)))
-    const made = { data: present, positions: total }
+  /** Writes the new positions of each row; `present` is [2·layers, positions of all segments, heads·headDim]. */
+  #append(segments: readonly Segment[], widths: readonly number[], total: number, present: Float32Array): void {
+    const { layers, heads, headDim } = this.layout
+    const layerSize = total * heads * headDim
     let base = 0
-    parts.forEach(({ start, tokens }, s) => {
+    segments.forEach(({ start, tokens }, s) => {
       const width = widths[s] as number
-      tokens.forEach((row, b) => this.#cache.append(start + b, made, base + b * width, row.length))
+      tokens.forEach((row, b) => {
+        const after = (this.lengths[start + b] as number) + row.length
+        if (after > this.#shortMax) this.#lengthen(start + b, after)
+        else this.#cacheOf(start + b).reserve(after)
+        const cache = this.#cacheOf(start + b)
+        const from = (base + b * width) * heads * headDim
+        for (let l = 0; l < layers; l++) {
+          const keysAt = 2 * l * layerSize + from
+          cache.append(l, start + b, present, keysAt, keysAt + layerSize, row.length)
+        }
+        this.lengths[start + b] = after
+      })
       base += tokens.length * width
     })
   }

@@ -6,9 +6,10 @@ import { frozenProducts, quantizedForms, type LinearForm } from './forms.ts'
 import { lower } from './lower.ts'
 import { fastestForm, isExact, type LayerShape, type Timing } from './measure.ts'
 import type { FastOptions } from './onnx.ts'
+import { decodingForms, describeDecoding, fastestDecodingForm } from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
-import { rememberedForm, rememberForm } from './remembered-forms.ts'
+import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
 
 export class FastForms {
   readonly #threads: number
@@ -27,26 +28,55 @@ export class FastForms {
    */
   async choose(graph: Graph, weights: Weights, wanted?: string): Promise<string> {
     if (this.#options === undefined || wanted === 'float32') return 'float32'
-    const { folder, note = () => undefined, warn = () => undefined } = this.#options
+    const { folder, note = () => undefined } = this.#options
     const asked = quantizedForms.find((form) => form === wanted)
     const isUsable = asked !== undefined && (await isExact(asked, this.#threads))
     const form = isUsable ? asked : await this.#fastest(graph, folder, note)
-    if (form === 'float32') return form
+    return this.#kept(graph, weights, form, 'training')
+  }
+
+  /** The form for decoding `forward`, where rows are few and reading the weights is most of the work. */
+  async chooseDecoding(forward: Graph, weights: Weights): Promise<string> {
+    if (this.#options === undefined) return 'float32'
+    const { folder, note = () => undefined } = this.#options
+    const shape = largestLayer(forward)
+    const remembered = await rememberedForm(folder, shape, this.#threads, 'decoding')
+    if (remembered !== null && decodingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
+      return this.#kept(forward, weights, remembered, 'decoding')
+    const { form, timings } = await fastestDecodingForm(shape, layersOf(forward, shape), this.#threads)
+    note(`decoding through layers [${shape}] is done in the form ${form}; ${describeDecoding(timings)}`)
+    await rememberForm(folder, shape, this.#threads, form, 'decoding')
+    return this.#kept(forward, weights, form, 'decoding')
+  }
+
+  /** `form`, once its weights are in the folder. */
+  async #kept(graph: Graph, weights: Weights, form: LinearForm, work: Work): Promise<string> {
+    if (form === 'float32' || this.#options === undefined) return 'float32'
+    const { folder, warn = () => undefined } = this.#options
     try {
       await withQuantized(weights, frozenProducts(graph, form), form, folder)
       return form
     } catch (error) {
-      warn(`weights in 8 bits cannot be kept in ${folder}, training goes on in float32: ${(error as Error).message}`)
+      warn(`weights in 8 bits cannot be kept in ${folder}, ${work} goes on in float32: ${(error as Error).message}`)
       return 'float32'
     }
   }
 
-  async compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
+  compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
+    return this.#open(graph, weights, form, false)
+  }
+
+  /** Packed, whatever the runtime does in float32: products of few rows in 8 bits take many times as long if not. */
+  openDecoding(forward: Graph, weights: Weights, form: string): Promise<Program> {
+    return this.#open(forward, weights, form, true)
+  }
+
+  async #open(graph: Graph, weights: Weights, form: string, packed: boolean): Promise<Program> {
     const known = quantizedForms.find((each) => each === form)
     if (this.#options === undefined || known === undefined)
       throw new Error(`the onnx runtime was not opened for ${form}`)
     const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
-    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed: false })
+    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed })
   }
 
   #fastest(graph: Graph, folder: string, note: (message: string) => void): Promise<LinearForm> {
@@ -78,6 +108,13 @@ function largestLayer(graph: Graph): LayerShape {
     if (rows * columns > largest[0] * largest[1]) largest = [rows, columns]
   }
   return largest
+}
+
+function layersOf(graph: Graph, [rows, columns]: LayerShape): number {
+  return graph.nodes.filter(({ op, attributes }) => {
+    const { shape } = attributes as { readonly shape?: readonly unknown[] }
+    return op === 'weight' && shape?.[0] === rows && shape[1] === columns
+  }).length
 }
 
 const describe = (timings: readonly Timing[]): string =>

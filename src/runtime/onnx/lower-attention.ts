@@ -2,6 +2,7 @@
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Dim } from '../../graph/shape.ts'
 import type { Emitter } from './emitter.ts'
+import { fedByPosition } from './keys-by-position.ts'
 
 /** Added to a score that must not be seen: its exponential is 0 in float32. */
 const hidden = -1e30
@@ -65,8 +66,7 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
   const [query, key, value] = (splitTogether(e, q, k, v, heads) ??
     [q, k, v].map((each) => splitHeads(e, each, heads))) as [string, string, string]
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const parts = [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })]
-  const scores = e.emit('Add', [sideBySide(e, parts), bias(e, q, pastKey, pastLengths)])
+  const scores = e.emit('Add', [products(e, { query, key, scale }, pastKey, heads), bias(e, q, pastKey, pastLengths)])
   const weights = e.emit('Softmax', [scores], { attributes: { axis: -1 } })
   const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
   const [pastWeights, newWeights] = e.emitMany('Split', [weights, sizes], 2, { attributes: { axis: 3 } }) as [
@@ -74,6 +74,28 @@ function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number
     string,
   ]
   return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
+}
+
+/** scale · query · keysᵀ over past and new positions, [batch, heads, query, past + query]. */
+function products(
+  e: Emitter,
+  { query, key, scale }: Pick<Heads, 'query' | 'key' | 'scale'>,
+  pastKey: Value,
+  heads: number,
+): string {
+  const fed = fedByPosition(pastKey)
+  if (fed === null)
+    return sideBySide(e, [product(e, query, e.full(pastKey), { scale }), product(e, query, key, { transB: 1, scale })])
+  const scaled = scaledBefore(e, query, scale, heads)
+  return sideBySide(e, [product(e, scaled, e.full(fed), { transB: 1 }), product(e, scaled, key, { transB: 1 })])
+}
+
+/**
+ * scale · query, [batch, heads, query, headDim], for keys that are fed by position: onnxruntime's kernel for a single query reads
+ * them without packing them, but knows no factor; by a tensor, as a scalar would be moved back into the product.
+ */
+export function scaledBefore(e: Emitter, query: string, scale: number, heads: number): string {
+  return e.emit('Mul', [query, e.emit('Expand', [e.float(scale), e.integers([heads, 1, 1])])])
 }
 
 export interface ProductOptions {

@@ -1,7 +1,8 @@
 // Attention in no order and its gradient in ONNX: over a past, or over a past and keys beside it with one softmax over both.
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
-import { joinHeads, lengthBias, overBatch, product, sideBySide, splitHeads } from './lower-attention.ts'
+import { fedByPosition } from './keys-by-position.ts'
+import { joinHeads, lengthBias, overBatch, product, scaledBefore, sideBySide, splitHeads } from './lower-attention.ts'
 
 type Inputs = Ops['crossAttention']['inputs']
 
@@ -63,7 +64,11 @@ function emitHeads(e: Emitter, inputs: Inputs, heads: number): Heads {
   const [q, pastKey, , pastLengths, k, v, keyLengths] = inputs
   const query = splitHeads(e, q, heads)
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const pastScores = product(e, query, e.full(pastKey), { scale })
+  const fed = fedByPosition(pastKey)
+  const pastScores =
+    fed === null
+      ? product(e, query, e.full(pastKey), { scale })
+      : product(e, scaledBefore(e, query, scale, heads), e.full(fed), { transB: 1 })
   const pastBias = lengthBias(e, pastKey.shape[3]!, pastLengths)
   const softmax = (scores: string, bias: string): string =>
     e.emit('Softmax', [e.emit('Add', [scores, bias])], { attributes: { axis: -1 } })

@@ -5,12 +5,14 @@ import { blockSize, tensorNames, unsignedZero, type IntegerForm } from './forms.
 
 interface ProductOptions {
   readonly transposed: boolean
+  /** int64 vector of one: how many rows x has. */
+  readonly rows: string
   /** Added to each row. */
   readonly bias?: string
 }
 
 /** x · w, or x · wᵀ where `transposed`, of rows `x`: the name of the rows that come of it. */
-export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias }: ProductOptions): string {
+export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias, rows }: ProductOptions): string {
   if (e.form === 'float32' || w.node.op !== 'weight') {
     const inputs = [x, e.full(w), ...(bias === undefined ? [] : [bias])]
     return e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } })
@@ -23,7 +25,12 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
     const attributes = { K, N, bits: 8, block_size: blockSize, accuracy_level: 4 }
     return withBias(e, e.emit('MatMulNBits', [x, values, scales], { attributes, domain: 'com.microsoft' }), bias)
   }
-  return withBias(e, integerProduct(e, e.form, x, values, scales), bias)
+  return withBias(e, integerProduct(e, e.form, { x, rows }, values, scales), bias)
+}
+
+interface Rows {
+  readonly x: string
+  readonly rows: string
 }
 
 /**
@@ -31,9 +38,9 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
  * ones: y[i] = s[i] · (q[i] · values) · scales. Where x[i] itself is still to be scaled, by a positive number, q[i] is the same
  * without it, and only s[i] has it.
  */
-function integerProduct(e: Emitter, form: IntegerForm, x: string, values: string, scales: string): string {
+function integerProduct(e: Emitter, form: IntegerForm, { x, rows }: Rows, values: string, scales: string): string {
   const later = e.rowScaled(x)
-  const { quantized, perRow } = quantizeRows(e, later?.rows ?? x)
+  const { quantized, perRow } = quantizeRows(e, { x: later?.rows ?? x, rows })
   const zero = e.byte(unsignedZero, 0)
   const inputs = [quantized, values, e.float(1), scales, zero, ...(form === 'unsigned' ? [zero] : [])]
   const product = e.emit('MatMulIntegerToFloat', inputs, { domain: 'com.microsoft' })
@@ -41,7 +48,7 @@ function integerProduct(e: Emitter, form: IntegerForm, x: string, values: string
   return e.scaleRows(product, later === null ? column : e.emit('Mul', [column, later.scales]))
 }
 
-function quantizeRows(e: Emitter, x: string): { readonly quantized: string; readonly perRow: string } {
+function quantizeRows(e: Emitter, { x, rows }: Rows): { readonly quantized: string; readonly perRow: string } {
   const along = { attributes: { keepdims: 0 } }
   const [top, bottom] = ['ReduceMax', 'ReduceMin'].map((op) => e.emit(op, [x, e.integers([-1])], along)) as [
     string,
@@ -49,7 +56,7 @@ function quantizeRows(e: Emitter, x: string): { readonly quantized: string; read
   ]
   const largest = e.emit('Max', [top, e.emit('Neg', [bottom]), e.float(smallest)])
   const perRow = e.emit('Mul', [largest, e.float(1 / 127)])
-  const zeros = e.emit('Expand', [e.byte(unsignedZero, 1), e.emit('Shape', [perRow])])
+  const zeros = e.emit('Expand', [e.byte(unsignedZero, 1), rows])
   return { quantized: e.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: 0 } }), perRow }
 }
 

@@ -4,6 +4,7 @@ import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms } from './fast.ts'
+import { keysByPosition } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
 import { SourceReader } from './source-reader.ts'
@@ -16,7 +17,7 @@ export interface OnnxOptions {
    * three quarters of the time, of eight rows half, and the process that much memory. Elsewhere weights stay memory-mapped.
    */
   readonly packed?: boolean
-  /** Lets graphs be compiled in 8 bits. */
+  /** Lets graphs be compiled and decoded in 8 bits. */
   readonly fast?: FastOptions
 }
 
@@ -29,19 +30,27 @@ export interface FastOptions {
   readonly warn?: (message: string) => void
 }
 
+/** One more than a step has parts: rows that decode are in two where some of them are long. */
+const sessionSegments = partsMax + 1
+
 export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions): Runtime {
   const forms = new FastForms(threads, fast)
   const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
     OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
   return {
     name: 'onnx',
-    segments: partsMax,
+    segments: sessionSegments,
     compile: (graph, weights, form = 'float32') =>
       form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
-    openSession: async (forward, weights, layout, encoder = null): Promise<DecodeSession> => {
+    decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
+    openSession: async (forward, weights, layout, form = 'float32', encoder = null): Promise<DecodeSession> => {
+      const fed = keysByPosition(forward)
+      const program =
+        form === 'float32' ? await compile(fed, weights, packed) : await forms.openDecoding(fed, weights, form)
+      // Sources are read once for all that is decoded from them, and many positions at a time: in float32 whatever the form.
       const reader = encoder && new SourceReader(await compile(encoder, weights, packed), encoder, layout)
-      return new OnnxDecodeSession(await compile(forward, weights, packed), forward, layout, reader)
+      return new OnnxDecodeSession(program, forward, layout, reader)
     },
   }
 }

@@ -10,14 +10,23 @@ import type { LayerShape } from './measure.ts'
 const rememberedMax = 100
 const known: readonly LinearForm[] = ['float32', ...quantizedForms]
 
+/** Training has many rows at a time, decoding few: another form may be the fastest. */
+export type Work = 'training' | 'decoding'
+
 /** What a measurement is true of. */
-function keyOf(shape: LayerShape, threads: number): string {
-  return `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}`
+function keyOf(shape: LayerShape, threads: number, work: Work): string {
+  const layer = `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}`
+  return work === 'training' ? layer : `${layer}, ${work}`
 }
 
 /** null: not measured yet, or not on this machine, or what is kept cannot be read. */
-export async function rememberedForm(folder: string, shape: LayerShape, threads: number): Promise<LinearForm | null> {
-  const form = (await readForms(folder))[keyOf(shape, threads)]
+export async function rememberedForm(
+  folder: string,
+  shape: LayerShape,
+  threads: number,
+  work: Work = 'training',
+): Promise<LinearForm | null> {
+  const form = (await readForms(folder))[keyOf(shape, threads, work)]
   return known.find((each) => each === form) ?? null
 }
 
@@ -27,10 +36,11 @@ export async function rememberForm(
   shape: LayerShape,
   threads: number,
   form: LinearForm,
+  work: Work = 'training',
 ): Promise<void> {
   try {
     const earlier = Object.entries(await readForms(folder)).slice(1 - rememberedMax)
-    const forms = { ...Object.fromEntries(earlier), [keyOf(shape, threads)]: form }
+    const forms = { ...Object.fromEntries(earlier), [keyOf(shape, threads, work)]: form }
     await mkdir(folder, { recursive: true })
     const partial = path.join(folder, `forms.${randomUUID()}.partial`)
     await writeFile(partial, `${JSON.stringify(forms, null, 2)}\n`)

@@ -1,110 +1,103 @@
-// Keys and values of many rows in host arrays, each row as long as it likes, grown and shrunk with the longest.
+// Keys and values of the rows of a decode session in host arrays, all with room for as many positions.
 import assert from 'node:assert/strict'
-import { float32, type Tensor } from '../../tensor/tensor.ts'
+import { float32, int32, type Tensor } from '../../tensor/tensor.ts'
 import type { CacheLayout, Past } from '../runtime.ts'
 
 /** Capacities are multiples of so many positions. */
-const positionsStep = 64
+const positionsStep = 32
 /** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
-const growth = 1.5
+const growth = 1.25
 /** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
 const shrinkSteps = 256
 
-/** Where new keys and values lie: layers of rows of heads·headDim numbers. */
-export interface NewPositions {
-  /** [2·layers, positions, heads·headDim], keys and values layer by layer. */
-  readonly data: Float32Array
-  /** Of all rows together. */
-  readonly positions: number
-}
-
 /**
- * One pair of arrays a layer: keys [row, heads, headDim, position], values [row, heads, position, headDim].
- * Positions at and beyond a row's length hold anything finite; the graph masks them.
+ * One pair of arrays a layer, keys and values alike: [row, heads, position, headDim]. Positions at and beyond a row's length
+ * hold anything finite; the graph masks them. Rows that are not here take no memory: their pages are never touched.
  */
 export class RowCache {
-  readonly layout: CacheLayout
-  /** Cached positions of each row. */
-  readonly lengths: Int32Array
-  #capacity: number
-  #keys: Float32Array[]
-  #values: Float32Array[]
+  readonly #layout: CacheLayout
+  readonly #positionsMax: number
+  readonly #lengths: Int32Array
+  /** 1 where a row is here. */
+  readonly #here: Uint8Array
+  #capacity = 0
+  #keys: Float32Array[] = []
+  #values: Float32Array[] = []
   /** Steps since the last that needed more than half of the capacity. */
   #roomySteps = 0
 
-  constructor(layout: CacheLayout) {
-    this.layout = layout
-    this.lengths = new Int32Array(layout.rowsMax)
-    this.#capacity = Math.min(positionsStep, layout.positionsMax)
-    this.#keys = this.#allocate()
-    this.#values = this.#allocate()
+  /** `lengths` are those of all rows, kept by the session. No row has more than `positionsMax`. */
+  constructor(layout: CacheLayout, positionsMax: number, lengths: Int32Array) {
+    this.#layout = layout
+    this.#positionsMax = positionsMax
+    this.#lengths = lengths
+    this.#here = new Uint8Array(layout.rowsMax)
   }
 
-  /** Forgets what the row held. */
-  seed(row: number, past: Past | null): void {
-    this.lengths[row] = 0
-    if (past === null) return
-    this.reserve(past.length)
-    const { layers, heads, headDim } = this.layout
+  get capacity(): number {
+    return this.#capacity
+  }
+
+  has(row: number): boolean {
+    return this.#here[row] === 1
+  }
+
+  enter(row: number): void {
+    this.#here[row] = 1
+  }
+
+  leave(row: number): void {
+    this.#here[row] = 0
+  }
+
+  get layout(): CacheLayout {
+    return this.#layout
+  }
+
+  lengthsOf(start: number, count: number): Int32Array {
+    return this.#lengths.slice(start, start + count)
+  }
+
+  /** Of `count` rows from `start` on, keys and values of a layer: [count, heads, capacity, headDim] each. */
+  of(layer: number, start: number, count: number): readonly [Float32Array, Float32Array] {
+    const { heads, headDim } = this.#layout
+    const size = heads * headDim * this.#capacity
+    const rows = (cache: Float32Array[]): Float32Array =>
+      (cache[layer] as Float32Array).subarray(start * size, (start + count) * size)
+    return [rows(this.#keys), rows(this.#values)]
+  }
+
+  seed(row: number, past: Past): void {
+    const { heads, headDim, layers } = this.#layout
+    const line = past.length * headDim
     for (let l = 0, from = 0; l < layers; l++) {
-      for (let h = 0; h < heads; h++, from += past.length * headDim) {
-        this.#write(l, row, h, 0, past.keys, past.values, from, past.length, headDim)
+      for (let h = 0; h < heads; h++, from += line) {
+        const to = (row * heads + h) * this.#capacity * headDim
+        this.#keys[l]?.set(past.keys.subarray(from, from + line), to)
+        this.#values[l]?.set(past.values.subarray(from, from + line), to)
       }
     }
-    this.lengths[row] = past.length
   }
 
-  release(rows: readonly number[]): void {
-    for (const row of rows) this.lengths[row] = 0
+  /** Puts `count` positions of a layer, [heads, headDim] each, behind those of the row: keys lie from `keysAt` on. */
+  append(layer: number, row: number, present: Float32Array, keysAt: number, valuesAt: number, count: number): void {
+    this.#write(this.#keys[layer] as Float32Array, row, present, keysAt, count)
+    this.#write(this.#values[layer] as Float32Array, row, present, valuesAt, count)
   }
 
-  copy(from: number, to: number, since: number, until: number): void {
-    assert.ok(since <= until && until <= (this.lengths[from] as number), `row ${from} to ${to}: ${since} to ${until}`)
-    this.lengths[to] = until
-    if (from === to) return
-    const { layers, heads, headDim } = this.layout
-    const capacity = this.#capacity
-    for (let l = 0; l < layers; l++) {
-      const [keys, values] = [this.#keys[l] as Float32Array, this.#values[l] as Float32Array]
-      for (let i = 0; i < heads * headDim; i++) {
-        const [source, target] = [(from * heads * headDim + i) * capacity, (to * heads * headDim + i) * capacity]
-        keys.copyWithin(target + since, source + since, source + until)
-      }
+  /** Copies positions from `since` to below `until` of row `from`, of this cache or another, to row `to`. */
+  copy(source: RowCache, from: number, to: number, since: number, until: number): void {
+    const { heads, headDim } = this.#layout
+    const [there, here] = [source.#capacity, this.#capacity]
+    assert.ok(until <= there && until <= here)
+    const copy = (a: Float32Array, b: Float32Array): void => {
       for (let h = 0; h < heads; h++) {
-        const [source, target] = [(from * heads + h) * capacity, (to * heads + h) * capacity]
-        values.copyWithin((target + since) * headDim, (source + since) * headDim, (source + until) * headDim)
+        const [first, target] = [(from * heads + h) * there, (to * heads + h) * here]
+        b.set(a.subarray((first + since) * headDim, (first + until) * headDim), (target + since) * headDim)
       }
     }
-  }
-
-  /** Rows from `start` on, as inputs named `${name}Key.l` and `${name}Value.l`, with `${name}Lengths`. */
-  feed(feeds: Record<string, Tensor>, name: string, start: number, batch: number): void {
-    const { layers, heads, headDim } = this.layout
-    // A part without rows looks at no position.
-    const capacity = batch === 0 ? 1 : this.#capacity
-    const size = heads * headDim * capacity
-    const rows = (cache: Float32Array): Float32Array => cache.subarray(start * size, (start + batch) * size)
-    const lengths = this.lengths.slice(start, start + batch)
-    feeds[`${name}Lengths`] = { dtype: 'int32', shape: [batch], data: lengths }
-    for (let l = 0; l < layers; l++) {
-      feeds[`${name}Key.${l}`] = float32(rows(this.#keys[l] as Float32Array), [batch, heads, headDim, capacity])
-      feeds[`${name}Value.${l}`] = float32(rows(this.#values[l] as Float32Array), [batch, heads, capacity, headDim])
-    }
-  }
-
-  /** Writes `count` positions, those from `from` on, behind what the row holds. Room must be reserved. */
-  append(row: number, { data, positions }: NewPositions, from: number, count: number): void {
-    const { layers, heads, headDim } = this.layout
-    const stride = heads * headDim
-    const layerSize = positions * stride
-    const length = this.lengths[row] as number
-    for (let l = 0; l < layers; l++) {
-      const keys = data.subarray(2 * l * layerSize, (2 * l + 1) * layerSize)
-      const values = data.subarray((2 * l + 1) * layerSize, (2 * l + 2) * layerSize)
-      for (let h = 0; h < heads; h++)
-        this.#write(l, row, h, length, keys, values, from * stride + h * headDim, count, stride)
-    }
-    this.lengths[row] = length + count
+    source.#keys.forEach((each, l) => copy(each, this.#keys[l] as Float32Array))
+    source.#values.forEach((each, l) => copy(each, this.#values[l] as Float32Array))
   }
 
   /** Makes room for `positions` in every row. */
@@ -112,84 +105,75 @@ export class RowCache {
     if (positions > this.#capacity) this.#resize(Math.max(positions, growth * this.#capacity))
   }
 
-  /** Attention costs by capacity, so one long row must not slow down all that come after it. */
+  /** Attention costs by capacity, so one long row must not slow down all that come after it. To be called once a step. */
   shrink(): void {
-    const needed = Math.max(positionsStep, ...this.lengths)
-    this.#roomySteps = this.#capacity > 2 * needed ? this.#roomySteps + 1 : 0
+    let needed = 1
+    for (const [row, length] of this.#lengths.entries()) if (this.has(row)) needed = Math.max(needed, length)
+    const isRoomy = this.#capacity > 2 * Math.max(positionsStep, needed)
+    this.#roomySteps = isRoomy ? this.#roomySteps + 1 : 0
     if (this.#roomySteps <= shrinkSteps) return
     this.#roomySteps = 0
     this.#resize(needed)
   }
 
-  dispose(): void {
+  clear(): void {
     this.#keys = []
     this.#values = []
   }
 
-  /** Copies `count` positions of one head from rows `stride` apart, beginning at `from`, to position `at`. */
-  #write(
-    l: number,
-    row: number,
-    h: number,
-    at: number,
-    keys: Float32Array,
-    values: Float32Array,
-    from: number,
-    count: number,
-    stride: number,
-  ): void {
-    const { heads, headDim } = this.layout
-    const keyCache = this.#keys[l] as Float32Array
-    const valueCache = this.#values[l] as Float32Array
-    const base = (row * heads + h) * headDim * this.#capacity
+  #write(cache: Float32Array, row: number, present: Float32Array, from: number, count: number): void {
+    const { heads, headDim } = this.#layout
+    const length = this.#lengths[row] as number
+    let source = from
     for (let t = 0; t < count; t++) {
-      const source = from + t * stride
-      for (let d = 0; d < headDim; d++) keyCache[base + d * this.#capacity + at + t] = keys[source + d] as number
-      for (let d = 0; d < headDim; d++) valueCache[base + (at + t) * headDim + d] = values[source + d] as number
-    }
-  }
-
-  #resize(positions: number): void {
-    const [keys, values, earlier] = [this.#keys, this.#values, this.#capacity]
-    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.layout.positionsMax)
-    this.#keys = this.#allocate()
-    this.#values = this.#allocate()
-    const { layers, heads, headDim } = this.layout
-    for (const [row, length] of this.lengths.entries()) {
-      if (length === 0) continue
-      for (let l = 0; l < layers; l++) {
-        // A row's keys are heads · headDim lines over positions, its values heads lines of positions · headDim.
-        const resized = { row, earlier, later: this.#capacity, length }
-        copyLines(keys[l] as Float32Array, this.#keys[l] as Float32Array, heads * headDim, 1, resized)
-        copyLines(values[l] as Float32Array, this.#values[l] as Float32Array, heads, headDim, resized)
+      for (let h = 0; h < heads; h++) {
+        const target = ((row * heads + h) * this.#capacity + length + t) * headDim
+        // A loop: a head's numbers are few, and a view to copy them by would cost more.
+        for (let d = 0; d < headDim; d++) cache[target + d] = present[source++] as number
       }
     }
   }
 
+  #resize(positions: number): void {
+    const { heads, headDim } = this.#layout
+    const [keys, values, earlier] = [this.#keys, this.#values, this.#capacity]
+    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.#positionsMax)
+    const later = this.#capacity
+    this.#keys = this.#allocate()
+    this.#values = this.#allocate()
+    const copy = (from: Float32Array, to: Float32Array): void => {
+      for (let line = 0; line < this.#lengths.length * heads; line++) {
+        const row = Math.floor(line / heads)
+        const used = this.has(row) ? (this.#lengths[row] as number) * headDim : 0
+        const start = line * earlier * headDim
+        if (used > 0) to.set(from.subarray(start, start + used), line * later * headDim)
+      }
+    }
+    keys.forEach((each, l) => copy(each, this.#keys[l] as Float32Array))
+    values.forEach((each, l) => copy(each, this.#values[l] as Float32Array))
+  }
+
   #allocate(): Float32Array[] {
-    const { layers, heads, headDim, rowsMax } = this.layout
+    const { layers, heads, headDim, rowsMax } = this.#layout
     return Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * this.#capacity))
   }
 }
 
-interface Resized {
-  readonly row: number
-  /** Positions a line had room for, has room for, and has in use. */
-  readonly earlier: number
-  readonly later: number
-  readonly length: number
-}
-
-/** Copies the used part of a row's lines from one cache to another whose lines have another capacity. */
-function copyLines(
-  from: Float32Array,
-  to: Float32Array,
-  lines: number,
-  width: number,
-  { row, earlier, later, length }: Resized,
+/** Rows from `start` on, as inputs named `${name}Key.l` and `${name}Value.l`, with `${name}Lengths`. */
+export function feedRows(
+  feeds: Record<string, Tensor>,
+  name: string,
+  cache: RowCache,
+  start: number,
+  batch: number,
 ): void {
-  for (let i = row * lines; i < (row + 1) * lines; i++) {
-    const start = i * earlier * width
-    to.set(from.subarray(start, start + length * width), i * later * width)
+  const { layers, heads, headDim } = cache.layout
+  feeds[`${name}Lengths`] = int32(cache.lengthsOf(start, batch), [batch])
+  // Without rows nobody looks at any position.
+  const shape = [batch, heads, batch === 0 ? 1 : cache.capacity, headDim]
+  for (let l = 0; l < layers; l++) {
+    const [keys, values] = cache.of(l, start, batch)
+    feeds[`${name}Key.${l}`] = float32(keys, shape)
+    feeds[`${name}Value.${l}`] = float32(values, shape)
   }
 }

@@ -9,16 +9,21 @@ import { RowCache } from './row-cache.ts'
 export class SourceReader {
   /** Keys and values of prefix and source, by row. */
   readonly cache: RowCache
+  readonly #lengths: Int32Array
   readonly #program: Program
   /** Of the encoder. */
   readonly #layers: number
 
   /** `encoder` is the model's `sourceGraph`. */
   constructor(program: Program, encoder: Graph, layout: CacheLayout) {
-    assert.ok(layout.sourceMax !== undefined, 'a model with an encoder has room for sources')
+    const { rowsMax, sourceMax } = layout
+    assert.ok(sourceMax !== undefined, 'a model with an encoder has room for sources')
     this.#program = program
     this.#layers = encoderLayers(encoder)
-    this.cache = new RowCache({ ...layout, positionsMax: layout.sourceMax })
+    this.#lengths = new Int32Array(rowsMax)
+    this.cache = new RowCache({ ...layout, positionsMax: sourceMax }, sourceMax, this.#lengths)
+    this.cache.reserve(1)
+    for (let row = 0; row < rowsMax; row++) this.cache.enter(row)
   }
 
   /** Rows with one and the same source are read once, in the place of the first of them. */
@@ -26,20 +31,43 @@ export class SourceReader {
     const bySource = rowsBySource(rows)
     const sources = [...bySource.keys()]
     const { cross } = await this.#program.run(sourceFeeds(sources, this.#layers, this.cache.layout))
+    this.release(rows.map(({ row }) => row))
     this.cache.shrink()
     this.cache.reserve(Math.max(...sources.map(({ cross: past, tokens }) => (past?.length ?? 0) + tokens.length)))
     const width = longestSource(sources)
-    const made = { data: (cross as Tensor).data as Float32Array, positions: sources.length * width }
+    const made = (cross as Tensor).data as Float32Array
     for (const [s, source] of sources.entries()) {
       const [first, ...others] = bySource.get(source) as readonly [number, ...number[]]
-      this.cache.seed(first, source.cross)
-      this.cache.append(first, made, s * width, source.tokens.length)
-      for (const row of others) this.cache.copy(first, row, 0, this.cache.lengths[first] as number)
+      if (source.cross !== null) this.cache.seed(first, source.cross)
+      this.#lengths[first] = source.cross?.length ?? 0
+      this.#append(first, made, sources.length * width, s * width, source.tokens.length)
+      for (const row of others) this.copy(first, row)
     }
+  }
+
+  release(rows: readonly number[]): void {
+    for (const row of rows) this.#lengths[row] = 0
+  }
+
+  copy(from: number, to: number): void {
+    const length = this.#lengths[from] as number
+    this.cache.copy(this.cache, from, to, 0, length)
+    this.#lengths[to] = length
   }
 
   async dispose(): Promise<void> {
     await this.#program.dispose()
-    this.cache.dispose()
+    this.cache.clear()
+  }
+
+  /** Puts `count` positions, from `first` of `total` on, behind those of a row; `made` is [2·layers, total, heads·headDim]. */
+  #append(row: number, made: Float32Array, total: number, first: number, count: number): void {
+    const { layers, heads, headDim } = this.cache.layout
+    const width = heads * headDim
+    for (let l = 0; l < layers; l++) {
+      const keysAt = (2 * l * total + first) * width
+      this.cache.append(l, row, made, keysAt, keysAt + total * width, count)
+    }
+    this.#lengths[row] = (this.#lengths[row] as number) + count
   }
 }

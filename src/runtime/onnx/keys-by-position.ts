@@ -1,0 +1,44 @@
+// The forward graph of a decode session: past keys come position by position, as past values do.
+import { GraphBuilder } from '../../graph/builder.ts'
+import { makeGraph, type Graph } from '../../graph/graph.ts'
+import type { AnyNode, Value } from '../../graph/ops.ts'
+import type { Dim } from '../../graph/shape.ts'
+
+/** The last two axes change places. */
+const turned = [0, 1, 3, 2]
+
+/**
+ * The same graph, its inputs pastKey.l and crossKey.l [batch, heads, past, headDim] and turned inside, which costs nothing: products read them
+ * as they lie (`lower-attention.ts`). A new key is then one line of the cache, and not one number in each of headDim lines.
+ */
+export function keysByPosition(forward: Graph): Graph {
+  const g = new GraphBuilder()
+  const replaced = new Map<Value, Value>()
+  const now = (value: Value): Value => replaced.get(value) ?? value
+  for (const node of forward.nodes) {
+    if (node.op === 'input' && /(^|\.)(past|cross)Key\.\d+$/.test(node.attributes.name)) {
+      const { name, shape } = node.attributes
+      const [batch, heads, headDim, past] = shape as readonly [Dim, Dim, Dim, Dim]
+      replaced.set(node.outputs[0] as Value, g.transpose(g.input(name, [batch, heads, past, headDim]), turned))
+    } else if (node.inputs.some((input) => replaced.has(input))) {
+      const copy = withInputs(node, node.inputs.map(now))
+      node.outputs.forEach((output, i) => replaced.set(output, copy.outputs[i] as Value))
+    }
+  }
+  const outputs = Object.entries(forward.outputs).map(([name, value]) => [name, now(value)] as const)
+  return makeGraph(Object.fromEntries(outputs))
+}
+
+/** What such an input is, and null for any other past keys. */
+export function fedByPosition({ node }: Value): Value | null {
+  if (node.op !== 'transpose' || node.attributes.permutation.join() !== turned.join()) return null
+  const [fed] = node.inputs
+  return fed.node.op === 'input' ? fed : null
+}
+
+function withInputs(node: AnyNode, inputs: readonly Value[]): AnyNode {
+  const outputs: Value[] = []
+  const copy = { ...node, inputs, outputs } as AnyNode
+  outputs.push(...node.outputs.map((output) => ({ ...output, node: copy })))
+  return copy
+}
