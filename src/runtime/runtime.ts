@@ -2,6 +2,7 @@
 import type { Graph } from '../graph/graph.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { Weights } from '../tensor/weights.ts'
+import type { ResidentTraining } from './training.ts'
 
 export type Feeds = Readonly<Record<string, Tensor>>
 
@@ -79,6 +80,8 @@ export interface Runtime {
    * what an earlier run of the same work used: it is answered where this machine can.
    */
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
+  /** Where trainings' whole steps can be computed and their trainables kept; otherwise optimizers work on the host. */
+  readonly training?: ResidentTraining
   /** Segments of the graphs that its sessions want: `partsMax` where one pass over the weights serves all parts of a step. */
   readonly segments: number
   /** `forward` has `segments` segments (see the model's `forwardGraph`), or one where steps will have one part. */

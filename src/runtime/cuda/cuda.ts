@@ -3,10 +3,13 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import type { CacheLayout, Runtime } from '../runtime.ts'
+import type { ResidentTraining } from '../training.ts'
 import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
 import type { Form } from './lowering.ts'
 import { CudaProgram } from './program.ts'
+import { DeviceTrainables } from './trainables.ts'
+import { CudaTrainingProgram } from './training-program.ts'
 import { DeviceWeights } from './weights.ts'
 
 export interface CudaOptions extends DeviceOptions {
@@ -19,6 +22,7 @@ export interface CudaRuntime extends Runtime {
   readonly description: string
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
+  readonly training: ResidentTraining
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
   openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<CudaDecodeSession>
 }
@@ -36,6 +40,11 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
     segments: 1,
     compile: async (graph, frozen, form = 'float32') =>
       new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+    training: {
+      hold: (state, adamw) => new DeviceTrainables(device.driver, state, adamw),
+      compile: async (graph, frozen, form) =>
+        new CudaTrainingProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+    },
     // Half the bytes of every frozen matrix, and the tensor cores.
     fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
     openSession: async (forward, frozen, layout: CacheLayout) =>

@@ -82,7 +82,8 @@ export class Executable {
     })
     return Object.fromEntries(
       [...this.#outputs.keys()].map((name) => {
-        const shape = this.#shapes.get(name) as readonly number[]
+        // What is none of the graph's is a row of numbers.
+        const shape = this.#shapes.get(name) ?? [(this.#outputs.get(name) as Storage).bytes / 4]
         const count = shape.reduce((a, b) => a * b, 1)
         return [name, { dtype: 'float32', shape, data: new Float32Array(bytes, this.offsetOf(name), count) } as const]
       }),

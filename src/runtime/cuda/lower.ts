@@ -130,6 +130,8 @@ export interface LowerOptions {
   readonly weights: ResidentWeights
   /** Inputs that lie somewhere on the device already, by name. */
   readonly resident?: ReadonlyMap<string, bigint>
+  /** Outputs that stay on the device, by name, and where they go. */
+  readonly kept?: ReadonlyMap<string, Storage>
 }
 
 /** The steps of one run, with all dimensions bound. `finish` may add some after those of the graph. */
@@ -145,11 +147,13 @@ export function lower(graph: Graph, options: LowerOptions, finish?: (l: Lowering
     l.set(value, { storage, offset: 0, stride: l.widthOf(value) })
   }
   for (const [name, value] of Object.entries(graph.outputs)) {
-    l.outputs.set(name, new Storage(Math.max(4, 4 * l.sizeOf(value)), 'output'))
+    const kept = options.kept?.get(name)
+    if (kept === undefined) l.outputs.set(name, new Storage(Math.max(4, 4 * l.sizeOf(value)), 'output'))
+    else l.kept.set(name, kept)
   }
   reserveParts(l)
   for (const node of graph.nodes) applyRule(l, node)
-  for (const [name, value] of Object.entries(graph.outputs)) deliver(l, value, l.outputs.get(name) as Storage)
+  for (const [name, value] of Object.entries(graph.outputs)) deliver(l, value, l.goalOf(name))
   finish?.(l)
   return l
 }
@@ -159,7 +163,7 @@ function applyRule(l: Lowering, node: AnyNode): void {
   apply(node as Node)
 }
 
-/** Copies a value to where the host fetches it, unless it was written there. */
+/** Copies a value to where it is wanted, unless it was written there. */
 function deliver(l: Lowering, value: Value, storage: Storage): void {
   const width = l.widthOf(value)
   const from = l.view(value)

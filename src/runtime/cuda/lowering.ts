@@ -29,6 +29,8 @@ export class Lowering {
   /** Made in the order of inputs and outputs. */
   readonly inputs = new Map<string, Storage>()
   readonly outputs = new Map<string, Storage>()
+  /** Outputs that the host does not fetch. */
+  readonly kept = new Map<string, Storage>()
   readonly weights: ResidentWeights
   readonly #bindings: ReadonlyMap<string, number>
   readonly #views = new Map<Value, View>()
@@ -46,6 +48,13 @@ export class Lowering {
     this.#bindings = bindings
     this.weights = weights
     this.fusions = findFusions(graph, this.keys)
+  }
+
+  /** Where an output of the graph goes. */
+  goalOf(output: string): Storage {
+    const storage = this.outputs.get(output) ?? this.kept.get(output)
+    assert.ok(storage !== undefined, `${output} is no output`)
+    return storage
   }
 
   shapeOf(value: Value): number[] {

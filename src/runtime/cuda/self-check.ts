@@ -6,7 +6,8 @@ import type { Value } from '../../graph/ops.ts'
 import { Random } from '../../random/random.ts'
 import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
 import { evaluate } from '../reference/reference.ts'
-import type { Runtime } from '../runtime.ts'
+import type { Feeds, Runtime } from '../runtime.ts'
+import { stepFactors, trainedGroups, type ResidentTraining } from '../training.ts'
 
 /** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
 const tolerance = 1e-4
@@ -33,7 +34,54 @@ export async function wrongResults(runtime: Runtime): Promise<string | null> {
     const error = relativeError(actual[name]?.data ?? [], data)
     if (!(error <= tolerance)) return `${name} of a small training step is off by ${error} of its largest value`
   }
-  return null
+  return runtime.training === undefined ? null : wrongUpdate(runtime.training, graph, feeds, expected)
+}
+
+/** null: an optimizer step does what AdamW says. */
+async function wrongUpdate(
+  training: ResidentTraining,
+  graph: Graph,
+  feeds: Feeds,
+  expected: Feeds,
+): Promise<string | null> {
+  const options = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 0.5 }
+  const [names, number, learningRate] = [['pastKey', 'pastValue'], 1, 0.1]
+  const numbersOf = (name: string): Float32Array => feeds[name]?.data as Float32Array
+  const zeros = (): Map<string, Float32Array> => new Map(names.map((name) => [name, numbersOf(name).map(() => 0)]))
+  const parameters = new Map(names.map((name) => [name, numbersOf(name)]))
+  const places = new Map([
+    ['pastKey', { input: 'pastKey', gradient: 'dPastKey' }],
+    ['pastValue', { input: 'pastValue', gradient: 'dPastValue' }],
+  ])
+  const trainables = training.hold({ parameters, first: zeros(), second: zeros() }, options)
+  const program = await training.compile(graph, { folder: '', tensors: new Map() }, 'float32')
+  const { gradientNorms } = await program.run(feeds, [
+    { trainables, places, adds: false, step: { number, learningRate } },
+  ])
+  const [after, first, second] = trainedGroups.map((group) => trainables.read(group))
+  trainables.dispose()
+  await program.dispose()
+  const gradientOf = (name: string): number[] => Array.from(expected[places.get(name)?.gradient ?? '']?.data ?? [])
+  const norm = Math.hypot(...names.flatMap(gradientOf))
+  const clip = options.clipNorm / norm
+  const { rate, secondCorrection, decay } = stepFactors(options, number, learningRate)
+  const checks: [string, ArrayLike<number>, ArrayLike<number>][] = [['the norm', [gradientNorms[0] ?? NaN], [norm]]]
+  for (const name of names) {
+    const [m, v] = [first?.get(name) ?? [], second?.get(name) ?? []]
+    const gradients = gradientOf(name).map((g) => g * clip)
+    checks.push(['a first moment', m, gradients.map((g) => (1 - options.beta1) * g)])
+    checks.push(['a second moment', v, gradients.map((g) => (1 - options.beta2) * g * g)])
+    // Of the device's own moments: where a gradient is nearly zero, its sign decides, and that may differ.
+    const wanted = Array.from(
+      numbersOf(name),
+      (p, i) => decay * p - (rate * m[i]!) / (Math.sqrt(v[i]!) / secondCorrection + options.epsilon),
+    )
+    checks.push(['a parameter', after?.get(name) ?? [], wanted])
+  }
+  const wrong = checks.find(([, actual, wanted]) => !(relativeError(actual, wanted) <= tolerance))
+  return wrong === undefined
+    ? null
+    : `${wrong[0]} of a small optimizer step is off by ${relativeError(wrong[1], wrong[2])} of its largest value`
 }
 
 /** One block of a decoder, its loss, and the gradient of its past. */
