@@ -38,6 +38,28 @@ export interface SessionPart {
   readonly tokens: readonly (readonly number[])[]
 }
 
+/** How the next token of a row is chosen, where a session chooses itself. */
+export interface TokenChoice {
+  /** Of softmax; 0: the token of the largest logit, of equals the lowest. */
+  readonly temperature: number
+  /** So many of the largest logits may be drawn, and what equals the last of them; 0: all. */
+  readonly topK: number
+  /** Of those, the most probable that together have at least this probability; of equals the lower token first. */
+  readonly topP: number
+  /** In [0, 1): drawn is the token at which the probabilities of what is left, added in the order of tokens, pass it. */
+  readonly uniform: number
+}
+
+export interface ChosenToken {
+  /** Below 0: no logit is finite. */
+  readonly token: number
+  /** Of softmax(logits), in nats. */
+  readonly logprob: number
+}
+
+/** What a step makes of a row: the logits after its last token, [vocabulary], or the token chosen by them. */
+export type RowOutcome = Float32Array | ChosenToken
+
 /** Parts of one step, at most: rows that decode, and rows whose prompts are read. */
 export const partsMax = 2
 
@@ -58,6 +80,11 @@ export interface DecodeSession {
    * each row, [rows of all parts in order, vocabulary]. The buffer is overwritten by the next call.
    */
   step(parts: readonly SessionPart[]): Promise<Float32Array>
+  /**
+   * `step` for sessions that choose tokens where they compute: rows with a choice come back as a token alone, those without
+   * one as their logits.
+   */
+  choose?(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]>
   /** A step of one part. */
   extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array>
   /** These rows are in use no more: what they held may be forgotten. */

@@ -18,6 +18,7 @@ const general = [
   'sum.cu',
   'cross_entropy.cu',
   'cache.cu',
+  'choose.cu',
   'accumulate.cu',
   'gradient_norm.cu',
   'adamw.cu',

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import type { CacheLayout, Runtime } from '../runtime.ts'
+import type { CacheLayout, ChosenToken, Runtime, TokenChoice } from '../runtime.ts'
 import type { ResidentTraining } from '../training.ts'
+import { chooseTokens } from './chooser.ts'
 import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
 import type { Form } from './lowering.ts'
@@ -23,6 +24,8 @@ export interface CudaRuntime extends Runtime {
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
   readonly training: ResidentTraining
+  /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
+  choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
   openSession(forward: Graph, weights: Weights, layout: CacheLayout): Promise<CudaDecodeSession>
 }
@@ -45,6 +48,7 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
       compile: async (graph, frozen, form) =>
         new CudaTrainingProgram(parts, graph, formOf(form), weights.acquire(frozen)),
     },
+    choose: (logits, choices) => chooseTokens(parts, logits, choices),
     // Half the bytes of every frozen matrix, and the tensor cores.
     fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
     openSession: async (forward, frozen, layout: CacheLayout) =>

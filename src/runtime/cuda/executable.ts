@@ -29,6 +29,7 @@ export class Executable {
   readonly #steps: readonly Step[]
   readonly #inputs: ReadonlyMap<string, Storage>
   readonly #outputs: ReadonlyMap<string, Storage>
+  readonly #kept: ReadonlyMap<string, Storage>
   readonly #shapes: ReadonlyMap<string, readonly number[]>
   /** Where inputs and outputs begin; each region is sent in one piece. */
   readonly #inputStart: bigint
@@ -46,6 +47,7 @@ export class Executable {
     this.#steps = lowered.steps
     this.#inputs = lowered.inputs
     this.#outputs = lowered.outputs
+    this.#kept = lowered.kept
     this.#shapes = new Map(
       Object.entries(lowered.graph.outputs).map(([name, value]) => [name, lowered.shapeOf(value)] as const),
     )
@@ -90,13 +92,21 @@ export class Executable {
     )
   }
 
+  /** Where an output that stays on the device lies after a run, until something else runs. */
+  addressOf(kept: string): bigint {
+    return addressOf({ storage: this.#kept.get(kept) as Storage, offset: 0 })
+  }
+
   /** In what `execute` answers, in bytes. */
   offsetOf(output: string): number {
     return Number((this.#outputs.get(output)?.address as bigint) - this.#outputStart)
   }
 
-  /** Sends the inputs, launches, and waits for the outputs: all of them in one buffer. */
-  execute(dataOf: (name: string) => Int32Array | Float32Array): ArrayBuffer {
+  /**
+   * Sends the inputs, launches, and waits for the outputs: all of them in one buffer. `also` may put more on the stream behind
+   * the last step, such as the download of what is no output; that is waited for, too.
+   */
+  execute(dataOf: (name: string) => Int32Array | Float32Array, also: () => void = () => undefined): ArrayBuffer {
     const { driver } = this.#device
     for (const [name, storage] of this.#inputs) {
       const data = dataOf(name)
@@ -108,6 +118,7 @@ export class Executable {
     this.#launchAll()
     const fetched = new ArrayBuffer(this.#outputBytes)
     driver.download(new Uint8Array(fetched), this.#outputStart)
+    also()
     driver.synchronize()
     this.#assertUntouched()
     return fetched

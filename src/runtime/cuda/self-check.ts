@@ -6,7 +6,8 @@ import type { Value } from '../../graph/ops.ts'
 import { Random } from '../../random/random.ts'
 import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
 import { evaluate } from '../reference/reference.ts'
-import type { Feeds, Runtime } from '../runtime.ts'
+import type { Feeds, Runtime, TokenChoice } from '../runtime.ts'
+import type { CudaRuntime } from './cuda.ts'
 import { stepFactors, trainedGroups, type ResidentTraining } from '../training.ts'
 
 /** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
@@ -14,8 +15,11 @@ const tolerance = 1e-4
 /** A head's width as in every GPT-2, so that kernels compiled for the check are the ones used later. */
 const [width, rows, length, past, vocabulary] = [64, 2, 20, 5, 300]
 
+/** What of a runtime is looked at. */
+type Checked = Runtime & Partial<Pick<CudaRuntime, 'choose'>>
+
 /** null: the device computes what the reference does. Otherwise what is wrong, in words. */
-export async function wrongResults(runtime: Runtime): Promise<string | null> {
+export async function wrongResults(runtime: Checked): Promise<string | null> {
   const graph = checkGraph()
   const random = new Random(1)
   const feeds: Record<string, Tensor> = {}
@@ -34,7 +38,35 @@ export async function wrongResults(runtime: Runtime): Promise<string | null> {
     const error = relativeError(actual[name]?.data ?? [], data)
     if (!(error <= tolerance)) return `${name} of a small training step is off by ${error} of its largest value`
   }
-  return runtime.training === undefined ? null : wrongUpdate(runtime.training, graph, feeds, expected)
+  const wrong = runtime.training === undefined ? null : await wrongUpdate(runtime.training, graph, feeds, expected)
+  return wrong ?? wrongChoice(runtime)
+}
+
+/** null: of logits that rise from token to token by one the right ones are chosen. */
+function wrongChoice({ choose }: Checked): string | null {
+  if (choose === undefined) return null
+  const row = Float32Array.from({ length: vocabulary }, (_, token) => (token * 7) % vocabulary)
+  const token = (logit: number): number => row.indexOf(logit)
+  const all = { topK: 0, topP: 1 }
+  // Two logits one apart have probabilities of 0.731 and 0.269.
+  const nearest = { temperature: 1, topK: 2, topP: 1 }
+  const isFirst = token(vocabulary - 1) < token(vocabulary - 2)
+  const cases: [TokenChoice, number][] = [
+    [{ temperature: 0, ...all, uniform: 0 }, token(vocabulary - 1)],
+    [{ temperature: 1, topK: 1, topP: 1, uniform: 0.9 }, token(vocabulary - 1)],
+    [{ temperature: 1, topK: 0, topP: 0.7, uniform: 0.9 }, token(vocabulary - 1)],
+    [{ ...nearest, uniform: isFirst ? 0.72 : 0.28 }, token(vocabulary - 1)],
+    [{ ...nearest, uniform: isFirst ? 0.74 : 0.26 }, token(vocabulary - 2)],
+  ]
+  const logits = new Float32Array(cases.length * vocabulary)
+  cases.forEach((_, i) => logits.set(row, i * vocabulary))
+  const chosen = choose(
+    logits,
+    cases.map(([choice]) => choice),
+  )
+  const wrong = cases.findIndex(([, expected], i) => chosen[i]?.token !== expected)
+  if (wrong < 0) return null
+  return `the token chosen by ${JSON.stringify(cases[wrong]?.[0])} is ${chosen[wrong]?.token}, not ${cases[wrong]?.[1]}`
 }
 
 /** null: an optimizer step does what AdamW says. */
