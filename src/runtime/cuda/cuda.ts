@@ -7,7 +7,7 @@ import type { ResidentTraining } from '../training.ts'
 import { chooseTokens } from './chooser.ts'
 import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
-import type { Form } from './lowering.ts'
+import { forms, type Form } from './lowering.ts'
 import { CudaProgram } from './program.ts'
 import { DeviceTrainables } from './trainables.ts'
 import { CudaTrainingProgram } from './training-program.ts'
@@ -50,13 +50,19 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
     },
     choose: (logits, choices) => chooseTokens(parts, logits, choices),
     // Half the bytes of every frozen matrix, and the tensor cores.
-    fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
+    fastForm: async (_graph, frozen, wanted) => forms.find((form) => form === wanted) ?? nearestForm(frozen),
     openSession: async (forward, frozen, layout: CacheLayout) =>
       new CudaDecodeSession(parts, forward, 'float32', weights.acquire(frozen), layout),
   }
 }
 
 function formOf(form: string): Form {
-  assert.ok(form === 'float32' || form === 'bfloat16', `the cuda runtime has no form ${form}`)
-  return form
+  const known = forms.find((each) => each === form)
+  assert.ok(known !== undefined, `the cuda runtime has no form ${form}`)
+  return known
+}
+
+/** A checkpoint in float16 loses bits in bfloat16, every other one may have numbers that float16 has not. */
+function nearestForm({ tensors }: Weights): Form {
+  return [...tensors.values()].some(({ dtype }) => dtype === 'float16') ? 'float16' : 'bfloat16'
 }

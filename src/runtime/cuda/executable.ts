@@ -130,7 +130,7 @@ export class Executable {
       const ms = this.#device.driver.time(() => this.#launch(step))
       if (step.kind === 'kernel') return { name: step.name, ms, bytes: step.bytes, operations: 0 }
       const { rows, columns, inner, right, left } = step
-      const bytes = (type: string): number => (type === 'bfloat16' ? 2 : 4)
+      const bytes = (type: string): number => (type === 'float32' ? 4 : 2)
       return {
         name: `product ${right.type}`,
         ms,
@@ -215,7 +215,7 @@ function addressOf(at: Place): bigint {
 }
 
 function productOf(step: ProductStep, gelu: boolean): Product {
-  const { left, right, out, added, bias, rows, columns, inner } = step
+  const { left, right, out, added, bias, rows, columns, inner, scale } = step
   const factor = ({ place, stride, type, transposed }: ProductStep['left']): Product['left'] => ({
     address: addressOf(place),
     stride,
@@ -228,6 +228,7 @@ function productOf(step: ProductStep, gelu: boolean): Product {
     columns,
     inner,
     gelu,
+    scale,
     left: factor(left),
     right: factor(right),
     out: view(out),

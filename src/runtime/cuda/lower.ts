@@ -70,8 +70,8 @@ const rules: { readonly [Op in OpName]: Rule<Op> } = {
   gather: (l, node) => {
     const [x, indices] = node.inputs
     const [count, width] = [l.sizeOf(indices), l.widthOf(x)]
-    const isRounded = x.node.op === 'weight' && l.form === 'bfloat16'
-    const from = isRounded ? { ...l.frozen(x.node, 'bfloat16'), stride: width } : l.view(x)
+    const isRounded = x.node.op === 'weight' && l.form !== 'float32'
+    const from = x.node.op === 'weight' && isRounded ? { ...l.frozen(x.node, l.form), stride: width } : l.view(x)
     const args = [
       at(from),
       at(l.contiguous(indices)),
@@ -79,7 +79,7 @@ const rules: { readonly [Op in OpName]: Rule<Op> } = {
       { int: width },
       { int: from.stride },
     ]
-    l.blocks(isRounded ? 'gather_bfloat16' : 'gather', [count, 1, 1], 128, args, 8 * count * width)
+    l.blocks(isRounded ? `gather_${l.form}` : 'gather', [count, 1, 1], 128, args, 8 * count * width)
   },
   scatterAdd: (l, node) => {
     const [rows, indices] = node.inputs

@@ -1,4 +1,4 @@
-// Frozen weights on the device, in float32 or bfloat16, once for all programs of a process that use them.
+// Frozen weights on the device, in float32 or 16 bits, once for all programs of a process that use them.
 import assert from 'node:assert/strict'
 import { closeSync, openSync, readSync } from 'node:fs'
 import path from 'node:path'
@@ -84,21 +84,36 @@ function readBytes(file: string, { offset, bytes, name }: Weight): Uint8Array {
 }
 
 function inForm({ dtype, name }: Weight, bytes: Uint8Array, form: Form): Float32Array | Uint16Array {
-  if (dtype === 'float32') {
-    const wide = new Float32Array(bytes.buffer)
-    return form === 'float32' ? wide : roundBfloat16(wide)
-  }
+  if (dtype === form && dtype !== 'float32') return new Uint16Array(bytes.buffer)
+  const wide = widened(dtype, name, bytes)
+  if (form === 'float32') return wide
+  return form === 'bfloat16' ? roundBfloat16(wide) : roundFloat16(wide)
+}
+
+function widened(dtype: Weight['dtype'], name: string, bytes: Uint8Array): Float32Array {
+  if (dtype === 'float32') return new Float32Array(bytes.buffer)
+  assert.ok(dtype === 'bfloat16' || dtype === 'float16', `weight ${name} is ${dtype}, which no GPU product takes`)
   const halves = new Uint16Array(bytes.buffer)
-  if (dtype === 'bfloat16') return form === 'bfloat16' ? halves : widenBfloat16(halves)
-  assert.equal(dtype, 'float16', `weight ${name} is ${dtype}, which no GPU product takes`)
-  const wide = widenFloat16(halves)
-  return form === 'float32' ? wide : roundBfloat16(wide)
+  return dtype === 'bfloat16' ? widenBfloat16(halves) : widenFloat16(halves)
 }
 
 /** To the nearest, and to the even one of two that are as near; not-a-numbers stay what they are. */
 export function roundBfloat16(values: Float32Array): Uint16Array {
-  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
-  return Uint16Array.from(bits, (each) =>
+  return Uint16Array.from(bitsOf(values), (each) =>
     (each & 0x7fffffff) > 0x7f800000 ? (each >>> 16) | 64 : (each + 0x7fff + ((each >>> 16) & 1)) >>> 16,
   )
 }
+
+/** The same to binary16; what is too large becomes the largest number there is. */
+export function roundFloat16(values: Float32Array): Uint16Array {
+  return Uint16Array.from(bitsOf(values), (bits, i) => {
+    const [sign, magnitude] = [(bits >>> 16) & 0x8000, bits & 0x7fffffff]
+    if (magnitude > 0x7f800000) return sign | 0x7e00
+    if (magnitude >= 0x477ff000) return sign | 0x7bff
+    if (magnitude >= 0x38800000) return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13)
+    // Below 2^-14 in units of 2^-24: adding 2^52 leaves a whole number, the even one of two.
+    return sign | (Math.abs(values[i] as number) * 2 ** 24 + 2 ** 52 - 2 ** 52)
+  })
+}
+
+const bitsOf = (values: Float32Array): Uint32Array => new Uint32Array(values.buffer, values.byteOffset, values.length)
