@@ -170,15 +170,18 @@ for (const [what, options] of [
 
 test('four trainings of two kinds that share steps on the device end as each does alone', { skip }, async () => {
   const parts = { ...(await tinyParts()), runtime: testCuda.open() }
-  const kinds = [{ seed: 1 }, { seed: 2 }, { seed: 3, reparametrization: 0 }, { seed: 4, accumulation: 2 }]
+  const steps = 6
+  const kinds = [{ seed: 1 }, { seed: 2 }, { seed: 3, reparametrization: 0 }, { seed: 4, accumulation: 2 }].map(
+    (options) => ({ steps, ...options }),
+  )
   const alone: Map<string, Float32Array>[] = []
   for (const options of kinds) {
     const run = await open(parts, options)
     await finish(run)
     alone.push(stateOf(run))
   }
-  const steps = new SharedSteps(parts.runtime, parts.model)
-  const runs = await Promise.all(kinds.map((options) => open({ ...parts, steps }, options)))
+  const together = { ...parts, steps: new SharedSteps(parts.runtime, parts.model) }
+  const runs = await Promise.all(kinds.map((options) => open(together, options)))
   await Promise.all(runs.map(finish))
   runs.forEach((run, i) => {
     for (const [name, data] of alone[i]!) assertClose(`${name} of training ${i}`, stateOf(run).get(name)!, data, 1e-5)
