@@ -51,6 +51,7 @@ async function open(data: EngineWorkerData): Promise<Opened> {
     onnx: { threads: data.threads, packed: true },
     data: data.data,
     cudaLibraries: data.cudaLibraries,
+    weights: 'lends',
     warn: (message) => post({ type: 'warning', message }),
     // The thread ends once its requests have been told; the next one opens what still works.
     onLost: (error) =>

@@ -11,11 +11,14 @@ import { forms, type Form } from './lowering.ts'
 import { CudaProgram } from './program.ts'
 import { DeviceTrainables } from './trainables.ts'
 import { CudaTrainingProgram } from './training-program.ts'
+import { WeightExchange, type ExchangeOptions } from './weight-exchange.ts'
 import { DeviceWeights } from './weights.ts'
 
 export interface CudaOptions extends DeviceOptions {
   /** Looks in every run for kernels that write beyond their buffers or leave some unwritten; slow, for tests. */
   readonly checked?: boolean
+  /** Weights shared with other processes. */
+  readonly exchange?: ExchangeOptions
 }
 
 export interface CudaRuntime extends Runtime {
@@ -31,9 +34,10 @@ export interface CudaRuntime extends Runtime {
 }
 
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
-export function openCudaRuntime({ checked = false, ...options }: CudaOptions): CudaRuntime {
+export function openCudaRuntime({ checked = false, exchange, ...options }: CudaOptions): CudaRuntime {
   const device = Device.open(options)
-  const weights = new DeviceWeights(device.driver)
+  const shared = exchange === undefined ? null : new WeightExchange(device.driver, exchange)
+  const weights = new DeviceWeights(device.driver, shared)
   const parts = { device, weights, checked }
   const { name, memoryBytes, architecture, bytesPerSecond } = device.facts
   return {

@@ -45,6 +45,8 @@ export class CudaDecodeSession implements DecodeSession {
     this.#present = present.node.inputs
     this.#graph = makeGraph({ logits })
     this.vocabulary = logits.shape[1] as number
+    // At once: want of memory shows at the start, and trainings can borrow them.
+    for (const { op, attributes } of this.#graph.nodes) if (op === 'weight') weights.address(attributes.name, form)
     this.lengths = new Int32Array(layout.rowsMax)
     this.#executables = new ExecutableCache(parts.device, executablesMax)
     const { layers, heads, headDim, rowsMax, positionsMax } = layout

@@ -7,20 +7,24 @@ import { sizeOf } from '../../tensor/tensor.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
 import type { Driver } from './driver.ts'
 import type { Form, ResidentWeights } from './lowering.ts'
+import type { WeightExchange } from './weight-exchange.ts'
 
 export class DeviceWeights {
   readonly #driver: Driver
+  readonly #exchange: WeightExchange | null
   /** By checkpoint: its hash, or the object itself where it has none. */
   readonly #sets = new Map<string | Weights, LoadedWeights>()
 
-  constructor(driver: Driver) {
+  /** `exchange`: null where every process has its own. */
+  constructor(driver: Driver, exchange: WeightExchange | null = null) {
     this.#driver = driver
+    this.#exchange = exchange
   }
 
   /** Held until `release` was called as often. */
   acquire(weights: Weights): LoadedWeights {
     const key = weights.sha256 ?? weights
-    const set = this.#sets.get(key) ?? new LoadedWeights(this.#driver, weights)
+    const set = this.#sets.get(key) ?? new LoadedWeights(this.#driver, weights, this.#exchange)
     this.#sets.set(key, set)
     set.users += 1
     return set
@@ -38,14 +42,17 @@ export class LoadedWeights implements ResidentWeights {
   readonly weights: Weights
   users = 0
   readonly #driver: Driver
+  readonly #exchange: WeightExchange | null
   readonly #addresses = new Map<string, bigint>()
 
-  constructor(driver: Driver, weights: Weights) {
+  constructor(driver: Driver, weights: Weights, exchange: WeightExchange | null) {
     this.#driver = driver
     this.weights = weights
+    // Without a hash nobody knows whose weights they are.
+    this.#exchange = weights.sha256 === undefined ? null : exchange
   }
 
-  /** Read from its file when first asked for. */
+  /** Read from its file when first asked for, unless another process lends it. */
   address(name: string, form: Form): bigint {
     const key = `${form} ${name}`
     const known = this.#addresses.get(key)
@@ -53,17 +60,42 @@ export class LoadedWeights implements ResidentWeights {
     const weight = this.weights.tensors.get(name)
     assert.ok(weight !== undefined, `no weight is named ${name}`)
     const bytes = Math.max(4, sizeOf(weight.shape) * (form === 'float32' ? 4 : 2))
-    const address = this.#driver.allocate(bytes, `weight ${name}`)
+    const shared = `${this.weights.sha256} ${key}`
+    const borrowed = this.#exchange?.borrow(shared, bytes, (address) => this.#isAt(address, weight, form)) ?? null
+    const address = borrowed ?? this.#driver.allocate(bytes, `weight ${name}`)
     this.#addresses.set(key, address)
-    this.#driver.upload(address, inForm(weight, readBytes(path.join(this.weights.folder, weight.file), weight), form))
+    if (borrowed !== null) return address
+    this.#driver.upload(address, inForm(weight, this.#read(weight), form))
+    if (this.#exchange !== null) {
+      // Whoever borrows it looks at once.
+      this.#driver.synchronize()
+      this.#exchange.lend(shared, bytes, address)
+    }
     return address
   }
 
   free(): void {
-    for (const address of this.#addresses.values()) this.#driver.free(address)
+    for (const address of this.#addresses.values()) (this.#exchange ?? this.#driver).free(address)
     this.#addresses.clear()
   }
+
+  /** Whether the memory begins as the weight does: what another process says may be out of date. */
+  #isAt(address: bigint, weight: Weight, form: Form): boolean {
+    const count = Math.min(comparedMax, sizeOf(weight.shape))
+    const wanted = inForm(weight, this.#read({ ...weight, bytes: (weight.bytes / sizeOf(weight.shape)) * count }), form)
+    const found = new Uint8Array(wanted.byteLength)
+    this.#driver.download(found, address)
+    this.#driver.synchronize()
+    return Buffer.from(wanted.buffer, wanted.byteOffset, wanted.byteLength).equals(found)
+  }
+
+  #read(weight: Weight): Uint8Array {
+    return readBytes(path.join(this.weights.folder, weight.file), weight)
+  }
 }
+
+/** Numbers of a borrowed weight that are held against its file. */
+const comparedMax = 4096
 
 /** Node reads at most 2 GiB at a time. */
 const readMax = 2 ** 30
