@@ -10,7 +10,7 @@ const signatures = {
   cuDeviceGetName: ['void *', 'int', 'int'],
   cuDeviceGetAttribute: ['void *', 'int', 'int'],
   cuDeviceTotalMem_v2: ['void *', 'int'],
-  cuDeviceGetUuid: ['void *', 'int'],
+  cuDeviceGetUuid_v2: ['void *', 'int'],
   cuDevicePrimaryCtxRetain: ['void *', 'int'],
   cuDevicePrimaryCtxRelease_v2: ['int'],
   cuCtxSetCurrent: ['uint64_t'],
@@ -137,7 +137,7 @@ export class Driver {
     const memory = pointerOut()
     this.#call('cuDeviceTotalMem_v2', memory, device)
     const uuid = Buffer.alloc(16)
-    this.#call('cuDeviceGetUuid', uuid, device)
+    this.#call('cuDeviceGetUuid_v2', uuid, device)
     return {
       uuid: uuid.toString('hex'),
       name: name.toString('utf8', 0, name.indexOf(0)),

@@ -146,7 +146,7 @@ EXPORT int cuDeviceGetCount(int* count) { return *count = int(setting("STAND_IN_
 EXPORT int cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? success : invalidDevice; }
 EXPORT int cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "stand-in on the CPU"), success; }
 EXPORT int cuDeviceTotalMem_v2(size_t* bytes, int) { return *bytes = setting("STAND_IN_BYTES", totalBytes), success; }
-EXPORT int cuDeviceGetUuid(void* uuid, int) { return memset(uuid, 7, 16), success; }
+EXPORT int cuDeviceGetUuid_v2(void* uuid, int) { return memset(uuid, 7, 16), success; }
 EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
   // Capability 9.0, one multiprocessor, 1 GHz of a bus of 64 bits.
   *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 16 ? 1 : attribute == 36 ? 1000000 : attribute == 37 ? 64 : 0;
