@@ -1,7 +1,9 @@
-// What the logits of a step make of its sequences: tokens, ends of texts, beams that go on from others.
+// What a step makes of its sequences: tokens, ends of texts, beams that go on from others.
+import assert from 'node:assert/strict'
+import type { ChosenToken, RowOutcome } from '../runtime/runtime.ts'
 import type { BeamGroup } from './beam-group.ts'
 import type { Continuation, Generation, TextGroup } from './generation.ts'
-import type { Sampler } from './sampler.ts'
+import type { Sampler, Score } from './sampler.ts'
 import type { Scheduler } from './scheduler.ts'
 
 export class Acceptance {
@@ -16,8 +18,8 @@ export class Acceptance {
     this.#onFreed = onFreed
   }
 
-  /** `logits[i]` is [vocabulary], of sequence i. Answers the requests that failed, and why. */
-  accept(sequences: readonly Continuation[], logits: readonly Float32Array[]): ReadonlyMap<Generation, unknown> {
+  /** `outcomes[i]` is of sequence i. Answers the requests that failed, and why. */
+  accept(sequences: readonly Continuation[], outcomes: readonly RowOutcome[]): ReadonlyMap<Generation, unknown> {
     const failures = new Map<Generation, unknown>()
     const attempt = (generation: Generation, accept: () => void): void => {
       // Of those that have ended the rows are freed when the next turn begins.
@@ -32,9 +34,13 @@ export class Acceptance {
     sequences.forEach((continuation, i) => {
       if (continuation.state !== 'decoding') return
       const { group, generation } = continuation
-      const row = logits[i] as Float32Array
+      const row = outcomes[i] as RowOutcome
       if (group === null) attempt(generation, () => this.#acceptToken(continuation, row))
-      else beams.set(group, (beams.get(group) ?? new Map()).set(continuation, row))
+      else
+        beams.set(
+          group,
+          (beams.get(group) ?? new Map<Continuation, Float32Array>()).set(continuation, row as Float32Array),
+        )
     })
     for (const [group, rows] of beams) {
       const { generation } = group.rows[0] as Continuation
@@ -43,12 +49,17 @@ export class Acceptance {
     return failures
   }
 
-  #acceptToken(continuation: Continuation, logits: Float32Array): void {
+  #acceptToken(continuation: Continuation, outcome: RowOutcome): void {
     const { generation } = continuation
+    const { token, score } =
+      outcome instanceof Float32Array ? this.#choose(continuation, outcome) : taken(continuation, outcome)
+    if (continuation.accept(token, generation.scored ? score : null)) this.#end(generation, [continuation])
+  }
+
+  #choose(continuation: Continuation, logits: Float32Array): Accepted {
+    const { scored, parts } = continuation.generation
     const token = this.#sampler.sample(continuation, logits)
-    const { topLogprobs } = generation.parts
-    const score = generation.scored ? this.#sampler.score(logits, token, topLogprobs ?? 0) : null
-    if (continuation.accept(token, score)) this.#end(generation, [continuation])
+    return { token, score: scored ? this.#sampler.score(logits, token, parts.topLogprobs ?? 0) : null }
   }
 
   #acceptBeams(group: BeamGroup, logits: ReadonlyMap<Continuation, Float32Array>): void {
@@ -64,4 +75,17 @@ export class Acceptance {
     this.#onFreed()
     generation.settle()
   }
+}
+
+interface Accepted {
+  readonly token: number
+  /** null: nobody wants to know. */
+  readonly score: Score | null
+}
+
+/** What the session has chosen, with the random number that was next. */
+function taken({ decoding, random }: Continuation, { token, logprob }: ChosenToken): Accepted {
+  assert.ok(token >= 0, 'there is no finite logit')
+  if (decoding.strategy === 'sample') random.next()
+  return { token, score: { token, logprob, top: [] } }
 }

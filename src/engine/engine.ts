@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { ServiceError } from '../errors/errors.ts'
 import { forkSeed } from '../random/random.ts'
-import type { DecodeSession } from '../runtime/runtime.ts'
+import type { DecodeSession, RowOutcome } from '../runtime/runtime.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { abortable, cancelledError } from './cancellation.ts'
 import { Acceptance } from './acceptance.ts'
@@ -18,6 +18,7 @@ import { type Observer, StepWatch } from './observer.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
+import { choiceOf } from './row-choice.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
@@ -293,9 +294,9 @@ export class Engine {
       return
     }
     const startMs = performance.now()
-    let logits: Float32Array[]
+    let outcomes: RowOutcome[]
     try {
-      logits = await this.#runner.run(batch)
+      outcomes = await this.#runner.run(batch, choiceOf)
     } catch (error) {
       for (const { generation } of sequencesOf(batch)) this.#fail(generation, batch, error)
       this.#scheduler.distrust()
@@ -305,7 +306,7 @@ export class Engine {
     const promptTokens = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
     this.#pace.observe(performance.now() - startMs, decode?.sequences.length ?? 0, promptTokens)
     this.#scheduler.advance(batch)
-    const failures = this.#acceptance.accept(sequencesOf(batch), logits)
+    const failures = this.#acceptance.accept(sequencesOf(batch), outcomes)
     for (const [generation, error] of failures) this.#fail(generation, batch, error)
     watch.end(this.#parts.observer ?? null)
   }

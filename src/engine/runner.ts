@@ -1,7 +1,7 @@
 // Carries out on a decode session what the scheduler has decided.
 import assert from 'node:assert/strict'
-import type { DecodeSession } from '../runtime/runtime.ts'
-import { type Batch, sequencesOf } from './sequence.ts'
+import type { DecodeSession, RowOutcome, TokenChoice } from '../runtime/runtime.ts'
+import { type Batch, type Sequence, sequencesOf } from './sequence.ts'
 
 export class Runner {
   readonly #session: DecodeSession
@@ -17,14 +17,18 @@ export class Runner {
     for (const { row, past } of batch.seeds) this.#session.seed(row, past)
   }
 
-  /** The logits after the last token of each of `sequencesOf(batch)`, [vocabulary] each; overwritten by the next call. */
-  async run(batch: Batch): Promise<Float32Array[]> {
+  /**
+   * What comes after the last token of each of `sequencesOf(batch)`: logits, [vocabulary], overwritten by the next call; where
+   * the session chooses tokens itself, those of the rows for which `choiceOf` says how.
+   */
+  async run<S extends Sequence>(batch: Batch<S>, choiceOf: (sequence: S) => TokenChoice | null): Promise<RowOutcome[]> {
     const { vocabulary } = this.#session
     const sources = batch.seeds.flatMap(({ row, source }) => (source === undefined ? [] : [{ row, source }]))
     if (sources.length > 0) await this.#session.read(sources)
     const parts = [batch.decode, batch.prefill].filter((part) => part !== null)
-    const logits = await this.#session.step(parts)
     const sequences = sequencesOf(batch)
+    if (this.#session.choose !== undefined) return this.#session.choose(parts, sequences.map(choiceOf))
+    const logits = await this.#session.step(parts)
     assert.equal(logits.length, sequences.length * vocabulary)
     return sequences.map((_, i) => logits.subarray(i * vocabulary, (i + 1) * vocabulary))
   }

@@ -57,6 +57,7 @@ async function open(data: EngineWorkerData): Promise<Opened> {
     data: data.data,
     cudaLibraries: data.cudaLibraries,
     warn,
+    weights: 'lends',
     // The thread ends once its requests have been told; the next one opens what still works.
     onLost: (error) =>
       setImmediate(() => {

@@ -70,6 +70,7 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     onnx: { threads: config.threads, fast },
     data: config.data,
     cudaLibraries: config.cudaLibraries,
+    weights: 'borrows',
     warn: fast.warn,
     // The process ends, its jobs are taken up by the next one.
     onLost: (error) =>

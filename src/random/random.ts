@@ -60,6 +60,11 @@ export class Random {
     return (high * 2 ** 26 + low) / 2 ** 53
   }
 
+  /** What `next` will answer. */
+  peek(): number {
+    return Random.from(this.state()).next()
+  }
+
   /** A whole number in [0, bound), every one equally likely; `bound` is at most 2³². */
   below(bound: number): number {
     assert.ok(Number.isInteger(bound) && bound >= 1 && bound <= 2 ** 32)

@@ -5,10 +5,15 @@ import { bindShape } from '../graph/shape.ts'
 import { sizeOf } from '../tensor/tensor.ts'
 import type { Feeds } from './runtime.ts'
 
-/** What each named dimension is in these feeds. Two inputs that disagree are a bug of the caller. */
-export function bindDimensions(graph: Graph, feeds: Feeds): Map<string, number> {
+/** What each named dimension is in these feeds. Two inputs that disagree are a bug of the caller. `resident` inputs are fed by nobody. */
+export function bindDimensions(
+  graph: Graph,
+  feeds: Feeds,
+  resident: { has(input: string): boolean } = new Set(),
+): Map<string, number> {
   const bindings = new Map<string, number>()
   for (const { attributes } of inputsOf(graph)) {
+    if (resident.has(attributes.name)) continue
     const feed = feeds[attributes.name]
     assert.ok(feed !== undefined, `input ${attributes.name} is not fed`)
     assert.equal(

@@ -29,7 +29,9 @@ export interface RuntimeOptions {
   readonly data: string
   /** Folders that are looked through for NVIDIA's libraries first. */
   readonly cudaLibraries: readonly string[]
-  /** Hears why a device that is there is not used. */
+  /** Whether this process lends its weights on a device to others with the same `data`, or borrows; neither unless said. */
+  readonly weights?: 'lends' | 'borrows'
+  /** Hears why a device that is there is not used, or weights on it are not shared. */
   readonly warn: (message: string) => void
   /** Hears of an error after which the device is lost to this process: whoever hears it ends the thread or process. */
   readonly onLost: (error: Error) => void
@@ -62,7 +64,7 @@ function isDeviceThere(): boolean {
 }
 
 /** Loaded only here: a machine without a device never sees it. */
-async function openCuda({ data, cudaLibraries, onLost }: RuntimeOptions): Promise<OpenedRuntime> {
+async function openCuda({ data, cudaLibraries, weights, warn, onLost }: RuntimeOptions): Promise<OpenedRuntime> {
   const { openCudaRuntime } = await import('./cuda/cuda.ts')
   const { wrongResults } = await import('./cuda/self-check.ts')
   // Until it has shown that it works, whatever happens is a reason not to use it, and no more.
@@ -71,7 +73,8 @@ async function openCuda({ data, cudaLibraries, onLost }: RuntimeOptions): Promis
     if (isTrusted) onLost(error)
   }
   const folder = path.join(data, 'kernels')
-  const runtime = openCudaRuntime({ folder, libraries: cudaLibraries, onLost: heard })
+  const exchange = weights && { exchange: { folder: path.join(data, 'lent'), role: weights, warn } }
+  const runtime = openCudaRuntime({ folder, libraries: cudaLibraries, onLost: heard, ...exchange })
   const wrong = await wrongResults(runtime)
   if (wrong !== null) throw new Error(`${runtime.description} computes wrong results: ${wrong}`)
   isTrusted = true

@@ -2,6 +2,7 @@
 import type { Graph } from '../graph/graph.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { Weights } from '../tensor/weights.ts'
+import type { ResidentTraining } from './training.ts'
 
 export type Feeds = Readonly<Record<string, Tensor>>
 
@@ -53,6 +54,28 @@ export interface SessionPart {
   readonly tokens: readonly (readonly number[])[]
 }
 
+/** How the next token of a row is chosen, where a session chooses itself. */
+export interface TokenChoice {
+  /** Of softmax; 0: the token of the largest logit, of equals the lowest. */
+  readonly temperature: number
+  /** So many of the largest logits may be drawn, and what equals the last of them; 0: all. */
+  readonly topK: number
+  /** Of those, the most probable that together have at least this probability; of equals the lower token first. */
+  readonly topP: number
+  /** In [0, 1): drawn is the token at which the probabilities of what is left, added in the order of tokens, pass it. */
+  readonly uniform: number
+}
+
+export interface ChosenToken {
+  /** Below 0: no logit is finite. */
+  readonly token: number
+  /** Of softmax(logits), in nats. */
+  readonly logprob: number
+}
+
+/** What a step makes of a row: the logits after its last token, [vocabulary], or the token chosen by them. */
+export type RowOutcome = Float32Array | ChosenToken
+
 /** Parts of one step, at most: rows that decode, and rows whose prompts are read. */
 export const partsMax = 2
 
@@ -78,6 +101,11 @@ export interface DecodeSession {
    * each row, [rows of all parts in order, vocabulary]. The buffer is overwritten by the next call.
    */
   step(parts: readonly SessionPart[]): Promise<Float32Array>
+  /**
+   * `step` for sessions that choose tokens where they compute: rows with a choice come back as a token alone, those without
+   * one as their logits.
+   */
+  choose?(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]>
   /** A step of one part. */
   extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array>
   /** These rows are in use no more: what they held may be forgotten. */
@@ -100,6 +128,8 @@ export interface Runtime {
    * what an earlier run of the same work used: it is answered where this machine can.
    */
   fastForm(graph: Graph, weights: Weights, wanted?: string): Promise<string>
+  /** Where trainings' whole steps can be computed and their trainables kept; otherwise optimizers work on the host. */
+  readonly training?: ResidentTraining
   /** Segments of the graphs that its sessions want: `partsMax` or more where one pass over the weights serves all parts of a step. */
   readonly segments: number
   /**

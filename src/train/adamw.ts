@@ -1,14 +1,6 @@
 // AdamW (Loshchilov & Hutter 2019, algorithm 2) with gradients clipped to a norm, on host arrays.
+import { stepFactors, type AdamWOptions, type StepFactors } from '../runtime/training.ts'
 import type { Parameters } from './parameters.ts'
-
-export interface AdamWOptions {
-  readonly beta1: number
-  readonly beta2: number
-  readonly epsilon: number
-  readonly weightDecay: number
-  /** Largest norm of all gradients together (Pascanu et al. 2013). */
-  readonly clipNorm: number
-}
 
 /** The paper's settings. */
 export const adamWDefaults: AdamWOptions = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, clipNorm: 1 }
@@ -31,15 +23,15 @@ export class AdamW {
 
   /** One step in place; `step` counts from 1. Answers the norm of the gradients before clipping. */
   update(gradients: ReadonlyMap<string, Float32Array>, step: number, learningRate: number): number {
-    const { beta1, beta2, clipNorm } = this.#options
+    const { clipNorm } = this.#options
     let square = 0
     for (const name of this.#parameters.keys()) square += sumOfSquares(gradients.get(name) as Float32Array)
     const norm = Math.sqrt(square)
     // As PyTorch's clip_grad_norm_: the 1e-6 keeps a norm of zero from dividing.
     const clip = Math.min(1, clipNorm / (norm + 1e-6))
-    const corrections = [1 - beta1 ** step, Math.sqrt(1 - beta2 ** step)] as const
+    const factors = stepFactors(this.#options, step, learningRate)
     for (const [name, data] of this.#parameters)
-      this.#updateOne(name, data, gradients.get(name) as Float32Array, clip, learningRate, corrections)
+      this.#updateOne(name, data, gradients.get(name) as Float32Array, clip, factors)
     return norm
   }
 
@@ -48,21 +40,18 @@ export class AdamW {
     data: Float32Array,
     gradient: Float32Array,
     clip: number,
-    learningRate: number,
-    [first, second]: readonly [number, number],
+    { rate, secondCorrection, decay }: StepFactors,
   ): void {
-    const { beta1, beta2, epsilon, weightDecay } = this.#options
+    const { beta1, beta2, epsilon } = this.#options
     const m = this.first.get(name) as Float32Array
     const v = this.second.get(name) as Float32Array
-    const decay = 1 - learningRate * weightDecay
-    const rate = learningRate / first
     for (let i = 0; i < data.length; i++) {
       const g = (gradient[i] as number) * clip
       const mean = beta1 * (m[i] as number) + (1 - beta1) * g
       const square = beta2 * (v[i] as number) + (1 - beta2) * g * g
       m[i] = mean
       v[i] = square
-      data[i] = decay * (data[i] as number) - (rate * mean) / (Math.sqrt(square) / second + epsilon)
+      data[i] = decay * (data[i] as number) - (rate * mean) / (Math.sqrt(square) / secondCorrection + epsilon)
     }
   }
 }

@@ -78,11 +78,16 @@ function sourceFeeds(batch: readonly EncodedExample[]): Feeds {
   }
 }
 
-/** The trainables, and what the graph needs beside them to make keys and values. */
+/** The trainables with `fixedFeeds`. */
 export function parameterFeeds(parameters: Parameters, shape: PrefixShape): Feeds {
   const shapes = parameterShapes(shape)
   const trainables = Object.fromEntries(
     [...parameters].map(([name, data]) => [name, float32(data, shapes.get(name) as readonly number[])]),
   )
-  return shape.variant === 'embedding' ? { ...trainables, ...embeddingFeeds(shape) } : trainables
+  return { ...trainables, ...fixedFeeds(shape) }
+}
+
+/** What the graph needs beside the trainables to make keys and values of them. */
+export function fixedFeeds(shape: PrefixShape): Feeds {
+  return shape.variant === 'embedding' ? embeddingFeeds(shape) : {}
 }

@@ -1,4 +1,5 @@
 // One training in progress: its steps, its state, and what it came to.
+import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { version } from '../config/version.ts'
 import { ServiceError } from '../errors/errors.ts'
@@ -6,8 +7,9 @@ import { playing, type Model, type PrefixPlace } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
 import { placesOf, type Prefix } from '../prefix/prefix.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
+import type { TrainedState } from '../runtime/training.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { AdamW, adamWDefaults } from './adamw.ts'
+import { adamWDefaults } from './adamw.ts'
 import { BatchSequence } from './batches.ts'
 import { decodeCheckpoint, encodeCheckpoint, formOfCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
 import { DivergenceWatch } from './divergence.ts'
@@ -23,6 +25,7 @@ import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from './p
 import type { TrainingPlan } from './plan.ts'
 import { learningRateAt } from './schedule.ts'
 import { SharedSteps } from './shared-steps.ts'
+import { holdTrainables, untrained, type Trainables } from './trainables.ts'
 
 export interface TrainerParts {
   readonly runtime: Runtime
@@ -76,7 +79,7 @@ export async function openTrainer(
   const trainer = new Trainer({ parts, data, plan, shape, form, gradients, fold, evaluator })
   try {
     if (checkpoint !== null) trainer.resume(checkpoint)
-    else trainer.start(await startingParameters(parts, data, plan, shape))
+    else trainer.start(untrained(await startingParameters(parts, data, plan, shape)))
     return trainer
   } catch (error) {
     await trainer.dispose()
@@ -134,8 +137,8 @@ export class Trainer implements TrainingRun {
   readonly #task: Task
   readonly #batches: BatchSequence
   readonly #watch: DivergenceWatch
-  #parameters: Parameters = new Map()
-  #optimizer = new AdamW(new Map())
+  /** null before the start. */
+  #trainables: Trainables | null = null
   #step = 0
   #best: BestPrefix | null = null
   #stale = 0
@@ -182,17 +185,16 @@ export class Trainer implements TrainingRun {
     return this.#step
   }
 
-  start(parameters: Parameters): void {
-    const { weightDecay, clipNorm } = this.#s.plan
-    this.#parameters = parameters
-    this.#optimizer = new AdamW(parameters, { ...adamWDefaults, weightDecay, clipNorm })
+  /** The state is the trainer's from then on. */
+  start(state: TrainedState): void {
+    const { parts, plan, gradients } = this.#s
+    const { weightDecay, clipNorm } = plan
+    this.#trainables = holdTrainables(parts.runtime, gradients, state, { ...adamWDefaults, weightDecay, clipNorm })
   }
 
   resume(bytes: Uint8Array): void {
     const checkpoint = decodeCheckpoint(bytes, this.#task, [...parameterShapes(this.#s.shape).keys()])
-    this.start(checkpoint.parameters)
-    for (const [name, moment] of checkpoint.first) this.#optimizer.first.set(name, moment)
-    for (const [name, moment] of checkpoint.second) this.#optimizer.second.set(name, moment)
+    this.start(checkpoint)
     this.#step = checkpoint.step
     this.#best = checkpoint.best
     this.#stale = checkpoint.stale
@@ -205,9 +207,9 @@ export class Trainer implements TrainingRun {
     return encodeCheckpoint(
       {
         step: this.#step,
-        parameters: this.#parameters,
-        first: this.#optimizer.first,
-        second: this.#optimizer.second,
+        parameters: this.#held.read('parameters'),
+        first: this.#held.read('first'),
+        second: this.#held.read('second'),
         best: this.#best,
         stale: this.#stale,
         validationLoss: this.#validationLoss,
@@ -269,6 +271,7 @@ export class Trainer implements TrainingRun {
   async dispose(): Promise<void> {
     const { gradients, fold, evaluator } = this.#s
     gradients.leave()
+    this.#trainables?.dispose()
     await Promise.all([fold.dispose(), evaluator.dispose()])
   }
 
@@ -277,11 +280,15 @@ export class Trainer implements TrainingRun {
     const { plan } = this.#s
     const { encoded } = this.#s.data
     const rows = batches.map((batch) => batch.map((index) => encoded[index] as EncodedExample))
-    const { loss, gradients } = await this.#s.gradients.of(rows, this.#parameters, this.#step)
-    const gradientNorm = this.#optimizer.update(gradients, this.#step + 1, learningRateAt(plan, this.#step))
+    const { loss, gradientNorm } = await this.#held.update(rows, this.#step, learningRateAt(plan, this.#step))
     const examples = batches.flat().map((index) => index + 1)
     this.#watch.check({ step: this.#step + 1, examples, loss, gradientNorm, learningRate: plan.learningRate })
     return loss
+  }
+
+  get #held(): Trainables {
+    assert.ok(this.#trainables !== null, 'a training that was not started')
+    return this.#trainables
   }
 
   /** Tokens of all examples that the steps so far went through, counted from the first, since a run may have been resumed. */
@@ -312,7 +319,7 @@ export class Trainer implements TrainingRun {
   }
 
   async #folded(): Promise<{ readonly keys: Float32Array; readonly values: Float32Array }> {
-    const folded = await this.#s.fold.run(parameterFeeds(this.#parameters, this.#s.shape))
+    const folded = await this.#s.fold.run(parameterFeeds(this.#held.read('parameters'), this.#s.shape))
     return { keys: folded['folded.keys']?.data as Float32Array, values: folded['folded.values']?.data as Float32Array }
   }
 }

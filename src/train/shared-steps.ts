@@ -1,9 +1,11 @@
 // Trainings over one model that go through it together: one forward and backward pass, each with its own data and prefix.
 import assert from 'node:assert/strict'
 import type { Model } from '../model/model.ts'
-import type { Feeds, Program, Runtime } from '../runtime/runtime.ts'
+import type { Feeds, Runtime } from '../runtime/runtime.ts'
+import type { TrainingOutputs, TrainingProgram, TrainingUpdate } from '../runtime/training.ts'
 import { float32, int32, type Tensor } from '../tensor/tensor.ts'
-import { scopeOf, sharedTrainingGraph, type GraphMember } from './graphs.ts'
+import { gradientOf, scopeOf, sharedTrainingGraph, type GraphMember } from './graphs.ts'
+import { parameterShapes } from './parameters.ts'
 
 /**
  * Positions of one step; trainings beyond that take steps of their own. Few rows leave a processor waiting for weights and gain
@@ -27,19 +29,24 @@ export interface StepKind extends GraphMember {
 export interface StepOutputs {
   /** −log p of each target token, in the order of the feeds' labels. */
   readonly tokenLosses: Float32Array
-  /** By `gradientOf` the parameter. */
+  /** By `gradientOf` the parameter; none where they went into an update. */
   readonly gradients: Readonly<Record<string, Tensor>>
+  /** Before clipping; null where no optimizer step was taken. */
+  readonly gradientNorm: number | null
 }
+
+/** What becomes of the gradients of trainables that the runtime holds. */
+export type MemberUpdate = Omit<TrainingUpdate, 'places'>
 
 /** A training's place in the steps. */
 export interface StepMember {
-  /** `feeds` are those of `trainingGraph`. */
-  run(feeds: Feeds): Promise<StepOutputs>
+  /** `feeds` are those of `trainingGraph`, without the trainables where there is an update of them. */
+  run(feeds: Feeds, update?: MemberUpdate | null): Promise<StepOutputs>
   leave(): void
 }
 
 interface Kept {
-  readonly program: Program
+  readonly program: TrainingProgram
   /** The most that a step of it came to. */
   bytes: number
 }
@@ -52,6 +59,10 @@ interface Request {
   /** Kinds that are equal give programs that can be exchanged. */
   readonly key: string
   readonly feeds: Feeds
+  /** null: gradients go back to the member. */
+  readonly update: MemberUpdate | null
+  /** Places are numbered: members of a kind always stand in the same order, for which a runtime may have prepared. */
+  readonly place: number
   readonly resolve: (outputs: StepOutputs) => void
   readonly reject: (error: unknown) => void
 }
@@ -67,6 +78,7 @@ export class SharedSteps {
   readonly #programs = new Map<string, Kept>()
   readonly #pending: Request[] = []
   #members = 0
+  #places = 0
   #timer: NodeJS.Timeout | null = null
   #running = false
 
@@ -82,14 +94,16 @@ export class SharedSteps {
 
   join(kind: StepKind): StepMember {
     this.#members += 1
-    const key = JSON.stringify(kind)
+    const place = this.#places++
     let here = true
     return {
-      run: (feeds) =>
+      run: (feeds, update = null) =>
         new Promise((resolve, reject) => {
           assert.ok(here, 'a training that left takes no more steps')
           const positions = (feeds['tokens']?.data.length ?? 0) + (feeds['source.tokens']?.data.length ?? 0)
-          this.#pending.push({ kind, key, feeds, positions, bytes: this.#bytesOf(positions), resolve, reject })
+          const key = `${JSON.stringify(kind)}${update === null ? '' : ' with its update'}`
+          const request = { kind, key, feeds, update, place, positions, bytes: this.#bytesOf(positions) }
+          this.#pending.push({ ...request, resolve, reject })
           this.#wake()
         }),
       leave: () => {
@@ -114,11 +128,11 @@ export class SharedSteps {
     this.#timer = null
     this.#running = true
     const requests = this.#pending.splice(0)
-    const sortOf = ({ kind: { smoothing, form } }: Request): string => `${smoothing} ${form}`
+    const sortOf = ({ kind: { smoothing, form }, update }: Request): string => `${smoothing} ${form} ${update === null}`
     for (const sort of new Set(requests.map(sortOf))) {
       const together = requests.filter((request) => sortOf(request) === sort)
       // Members of a kind can stand for each other: in order, fewer programs are needed.
-      const inOrder = together.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0))
+      const inOrder = together.toSorted((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : a.place - b.place))
       for (const fitting of packed(inOrder)) await this.#runTogether(fitting)
     }
     this.#running = false
@@ -128,8 +142,12 @@ export class SharedSteps {
   async #runTogether(requests: readonly Request[]): Promise<void> {
     try {
       const program = await this.#programFor(requests)
-      const outputs = await program.run(joinFeeds(requests.map(({ feeds }) => feeds)))
-      const parts = splitOutputs(outputs, requests)
+      const updates = requests.flatMap(({ kind, update }, m) => {
+        const scope = scopeOf(m, requests.length)
+        return update === null ? [] : [{ ...update, places: placesOf(kind, scope) }]
+      })
+      const answer = await program.run(joinFeeds(requests.map(({ feeds }) => feeds)), updates)
+      const parts = splitOutputs(answer, requests)
       requests.forEach(({ resolve }, m) => resolve(parts[m] as StepOutputs))
     } catch (error) {
       if (requests.length === 1) requests[0]?.reject(error)
@@ -138,7 +156,7 @@ export class SharedSteps {
     }
   }
 
-  async #programFor(requests: readonly Request[]): Promise<Program> {
+  async #programFor(requests: readonly Request[]): Promise<TrainingProgram> {
     const key = requests.map((request) => request.key).join()
     const bytes = sumOfBytes(requests)
     const kept = this.#programs.get(key)
@@ -155,10 +173,20 @@ export class SharedSteps {
     return positions * layers * vectorsPerLayer * width * 4
   }
 
-  #compile(requests: readonly Request[]): Promise<Program> {
-    const members = requests.map(({ kind }) => kind)
-    const { smoothing, form } = members[0] as StepKind
-    return this.#runtime.compile(sharedTrainingGraph(this.#model, members, smoothing), this.#model.weights, form)
+  async #compile(requests: readonly Request[]): Promise<TrainingProgram> {
+    const { kind, update } = requests[0] as Request
+    const members = requests.map((request) => request.kind)
+    const graph = sharedTrainingGraph(this.#model, members, kind.smoothing)
+    if (update !== null) {
+      const { training } = this.#runtime
+      assert.ok(training !== undefined, 'an update of trainables that this runtime does not hold')
+      return training.compile(graph, this.#model.weights, kind.form)
+    }
+    const program = await this.#runtime.compile(graph, this.#model.weights, kind.form)
+    return {
+      run: async (feeds) => ({ outputs: await program.run(feeds), gradientNorms: [] }),
+      dispose: () => program.dispose(),
+    }
   }
 
   async #forget(bytesMax: number): Promise<void> {
@@ -186,6 +214,12 @@ function packed(requests: readonly Request[]): Request[][] {
     }
   }
   return steps
+}
+
+/** The trainables of a member in the graph of a step. */
+function placesOf({ shape }: StepKind, scope: string): TrainingUpdate['places'] {
+  const names = [...parameterShapes(shape).keys()]
+  return new Map(names.map((name) => [name, { input: scope + name, gradient: scope + gradientOf(name) }]))
 }
 
 const ownInputs = new Set(['rows', 'labels', 'lossWeights'])
@@ -217,7 +251,7 @@ function joinFeeds(feeds: readonly Feeds[]): Feeds {
   }
 }
 
-function splitOutputs(outputs: Readonly<Record<string, Tensor>>, requests: readonly Request[]): StepOutputs[] {
+function splitOutputs({ outputs, gradientNorms }: TrainingOutputs, requests: readonly Request[]): StepOutputs[] {
   const losses = outputs['tokenLosses']?.data as Float32Array
   let from = 0
   return requests.map(({ feeds }, m) => {
@@ -228,6 +262,7 @@ function splitOutputs(outputs: Readonly<Record<string, Tensor>>, requests: reado
     return {
       tokenLosses,
       gradients: Object.fromEntries(own.map(([name, tensor]) => [name.slice(scope.length), tensor])),
+      gradientNorm: gradientNorms[m] ?? null,
     }
   })
 }

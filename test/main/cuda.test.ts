@@ -1,6 +1,6 @@
 // The whole service on the device, or on the stand-in for it: it trains, generates, says what it runs on, and survives a kill.
 import assert from 'node:assert/strict'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
@@ -54,6 +54,7 @@ test('with RUNTIME=cuda a prefix is trained and played on the device, and GET /r
   assert.equal(record.body.status, 'ready')
   assert.equal(record.body.training.runtime, 'cuda')
   assert.equal(record.body.training.device, ready.body.runtime.device)
+  assert.ok((await readdir(path.join(folder, 'data', 'lent'))).length > 0, 'the engine lends its weights')
   const request = { prefix: 'inns', input: 'Place 5', maxNewTokens: 4 }
   const generated = await service.request('POST', '/generate', request)
   assert.equal(generated.status, 200, JSON.stringify(generated.body))

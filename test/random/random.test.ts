@@ -40,6 +40,14 @@ test('a saved stream continues as if nothing had happened, in the middle of a pa
   }
 })
 
+test('a look at the next number leaves it there', () => {
+  const random = new Random(5)
+  const first = random.peek()
+  assert.equal(random.peek(), first)
+  assert.equal(random.next(), first)
+  assert.notEqual(random.next(), first)
+})
+
 test('a state that the generator cannot have is refused', () => {
   assert.throws(() => Random.from({ words: [0, 0, 0, 0], spare: null }))
   assert.throws(() => Random.from({ words: [1, 2, 3], spare: null }))

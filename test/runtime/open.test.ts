@@ -72,4 +72,11 @@ test('a device that computes something else is not trusted', { skip }, async () 
     },
   }
   assert.match((await wrongResults(off)) as string, /losses of a small training step is off by/)
+  const { training } = runtime
+  assert.ok(training !== undefined)
+  const hold: typeof training.hold = (state, options) => training.hold(state, { ...options, beta1: 0.8 })
+  const wrong = await wrongResults({ ...runtime, training: { ...training, hold } })
+  assert.match(wrong as string, /a first moment of a small optimizer step is off by/)
+  const choose = (_: unknown, choices: readonly unknown[]) => choices.map(() => ({ token: 0, logprob: 0 }))
+  assert.match((await wrongResults({ ...runtime, choose })) as string, /the token chosen by .* is 0, not/)
 })

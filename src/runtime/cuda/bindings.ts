@@ -3,8 +3,18 @@ import koffi from 'koffi'
 import type { loadLibrary } from './library.ts'
 import { CudaUnavailable } from './library.ts'
 
-type CType = 'int' | 'uint32_t' | 'uint64_t' | 'size_t' | 'int64_t' | 'void *' | 'str' | 'uint8_t' | 'float'
-type Argument = number | bigint | string | NodeJS.ArrayBufferView | null
+type Plain = 'int' | 'uint32_t' | 'uint64_t' | 'size_t' | 'int64_t' | 'void *' | 'str' | 'uint8_t' | 'float'
+/** `CUipcMemHandle` goes by value. */
+type CType = Plain | 'CUipcMemHandle'
+type Argument = number | bigint | string | NodeJS.ArrayBufferView | IpcHandle | null
+
+/** What another process opens memory by. */
+export interface IpcHandle {
+  /** `ipcHandleBytes` of them. */
+  readonly reserved: Uint8Array
+}
+export const ipcHandleBytes = 64
+const ipcHandle = koffi.struct({ reserved: koffi.array('uint8_t', ipcHandleBytes) })
 
 /** By name of the function the types of its arguments; all answer a status. */
 export type Signatures = Readonly<Record<string, readonly CType[]>>
@@ -18,7 +28,14 @@ export function bind<const S extends Signatures>(
 ): Bound<S> {
   const bound = Object.entries(signatures).map(([name, types]) => {
     try {
-      return [name, library.func(name, 'int', [...types])]
+      return [
+        name,
+        library.func(
+          name,
+          'int',
+          types.map((type) => (type === 'CUipcMemHandle' ? ipcHandle : type)),
+        ),
+      ]
     } catch (error) {
       throw new CudaUnavailable(`${what} has no ${name}: it is too old, install a newer one`, { cause: error })
     }

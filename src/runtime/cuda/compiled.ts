@@ -18,6 +18,10 @@ const general = [
   'sum.cu',
   'cross_entropy.cu',
   'cache.cu',
+  'choose.cu',
+  'accumulate.cu',
+  'gradient_norm.cu',
+  'adamw.cu',
 ]
 /** Compiled for one width of a head. */
 const perHead = ['common.cuh', 'attention_common.cuh', 'attention.cu', 'attention_gradient.cu']

@@ -47,7 +47,7 @@ const signatures = {
 
 /** Of cublasLt.h, cublas_api.h and library_types.h. */
 const compute32F = 68
-const types = { float32: 0, bfloat16: 14 } as const
+const types = { float32: 0, float16: 2, bfloat16: 14 } as const
 const attribute = { transposeA: 3, transposeB: 4, epilogue: 7, biasPointer: 8 } as const
 const preference = { workspaceBytes: 1, alignment: [5, 6, 7, 8] } as const
 const epilogues = { default: 1, bias: 4, gelu: 32, geluBias: 36 } as const
@@ -67,7 +67,7 @@ export interface Factor {
   readonly transposed: boolean
 }
 
-/** out [rows, columns] = left [rows, inner] · right [inner, columns] + added + bias, then gelu. */
+/** out [rows, columns] = scale · left [rows, inner] · right [inner, columns] + added + bias, then gelu. */
 export interface Product {
   readonly rows: number
   readonly columns: number
@@ -78,6 +78,7 @@ export interface Product {
   readonly added: { readonly address: bigint; readonly stride: number } | null
   readonly bias: bigint | null
   readonly gelu: boolean
+  readonly scale: number
 }
 
 export class CublasLt {
@@ -133,7 +134,7 @@ export class CublasLt {
       const status = this.#api.cublasLtMatmul(
         this.#handle,
         op,
-        Float32Array.of(1),
+        Float32Array.of(product.scale),
         right.address,
         a,
         left.address,

@@ -2,17 +2,24 @@
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import type { CacheLayout, Runtime } from '../runtime.ts'
+import type { CacheLayout, ChosenToken, Runtime, TokenChoice } from '../runtime.ts'
+import type { ResidentTraining } from '../training.ts'
+import { chooseTokens } from './chooser.ts'
 import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
-import type { Form } from './lowering.ts'
+import { forms, type Form } from './lowering.ts'
 import { CudaProgram } from './program.ts'
 import { CudaSourceReader } from './source-reader.ts'
-import { DeviceWeights } from './weights.ts'
+import { DeviceTrainables } from './trainables.ts'
+import { CudaTrainingProgram } from './training-program.ts'
+import { WeightExchange, type ExchangeOptions } from './weight-exchange.ts'
+import { DeviceWeights, loadFrozen } from './weights.ts'
 
 export interface CudaOptions extends DeviceOptions {
   /** Looks in every run for kernels that write beyond their buffers or leave some unwritten; slow, for tests. */
   readonly checked?: boolean
+  /** Weights shared with other processes. */
+  readonly exchange?: ExchangeOptions
 }
 
 export interface CudaRuntime extends Runtime {
@@ -20,6 +27,9 @@ export interface CudaRuntime extends Runtime {
   readonly description: string
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
+  readonly training: ResidentTraining
+  /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
+  choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
   openSession(
     forward: Graph,
@@ -31,9 +41,10 @@ export interface CudaRuntime extends Runtime {
 }
 
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
-export function openCudaRuntime({ checked = false, ...options }: CudaOptions): CudaRuntime {
+export function openCudaRuntime({ checked = false, exchange, ...options }: CudaOptions): CudaRuntime {
   const device = Device.open(options)
-  const weights = new DeviceWeights(device.driver)
+  const shared = exchange === undefined ? null : new WeightExchange(device.driver, exchange)
+  const weights = new DeviceWeights(device.driver, shared)
   const parts = { device, weights, checked }
   const { name, memoryBytes, architecture, bytesPerSecond } = device.facts
   return {
@@ -43,18 +54,34 @@ export function openCudaRuntime({ checked = false, ...options }: CudaOptions): C
     segments: 1,
     compile: async (graph, frozen, form = 'float32') =>
       new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+    training: {
+      hold: (state, adamw) => new DeviceTrainables(device.driver, state, adamw),
+      compile: async (graph, frozen, form) =>
+        new CudaTrainingProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+    },
+    choose: (logits, choices) => chooseTokens(parts, logits, choices),
     // Half the bytes of every frozen matrix, and the tensor cores.
-    fastForm: async (_graph, _weights, wanted) => (wanted === 'float32' ? wanted : 'bfloat16'),
-    decodingForm: async () => 'bfloat16',
+    fastForm: async (_graph, frozen, wanted) => forms.find((form) => form === wanted) ?? nearestForm(frozen),
+    decodingForm: async (_forward, frozen) => nearestForm(frozen),
     openSession: async (forward, frozen, layout, form = 'float32', encoder = null) => {
-      const program = encoder && new CudaProgram(parts, encoder, formOf(form), weights.acquire(frozen))
-      const reader = program && new CudaSourceReader(device, program, encoder, layout)
-      return new CudaDecodeSession(parts, forward, formOf(form), weights.acquire(frozen), layout, reader)
+      const own = formOf(form)
+      const session = (reader: CudaSourceReader | null): CudaDecodeSession =>
+        new CudaDecodeSession(parts, forward, own, weights.acquire(frozen), layout, reader)
+      if (encoder === null) return session(null)
+      const held = weights.acquire(frozen)
+      loadFrozen(encoder, held, own)
+      return session(new CudaSourceReader(device, new CudaProgram(parts, encoder, own, held), encoder, layout))
     },
   }
 }
 
 function formOf(form: string): Form {
-  assert.ok(form === 'float32' || form === 'bfloat16', `the cuda runtime has no form ${form}`)
-  return form
+  const known = forms.find((each) => each === form)
+  assert.ok(known !== undefined, `the cuda runtime has no form ${form}`)
+  return known
+}
+
+/** A checkpoint in float16 loses bits in bfloat16, every other one may have numbers that float16 has not. */
+function nearestForm({ tensors }: Weights): Form {
+  return [...tensors.values()].some(({ dtype }) => dtype === 'float16') ? 'float16' : 'bfloat16'
 }

@@ -1,17 +1,18 @@
-// Decoding on the device: the KV cache stays there, a step is one CUDA graph, and only logits come back.
+// Decoding on the device: the KV cache stays there, a step is one CUDA graph, and what comes back are tokens, or logits where they are asked for.
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import { makeGraph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
-import type { CacheLayout, DecodeSession, Past, SessionPart, SourceRow } from '../runtime.ts'
+import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceRow, TokenChoice } from '../runtime.ts'
 import { Executable } from './executable.ts'
 import { lower } from './lower.ts'
+import { appendChoice, choicesInput, chosenToken, logprobsOutput, packedChoices, tokensOutput } from './lower-choice.ts'
 import { at, type Form, type Lowering } from './lowering.ts'
 import { ExecutableCache, type ProgramParts } from './program.ts'
 import { CudaRowCache } from './row-cache.ts'
 import type { CudaSourceReader } from './source-reader.ts'
 import { Storage } from './steps.ts'
-import type { LoadedWeights } from './weights.ts'
+import { loadFrozen, type LoadedWeights } from './weights.ts'
 
 /** Shapes whose captured graphs are kept: rows, where they begin, and how many tokens each gets. */
 const executablesMax = 128
@@ -54,6 +55,8 @@ export class CudaDecodeSession implements DecodeSession {
     this.#present = present.node.inputs
     this.#graph = makeGraph({ logits })
     this.vocabulary = logits.shape[1] as number
+    // At once: want of memory shows at the start, and trainings can borrow them.
+    loadFrozen(this.#graph, weights, form)
     this.#executables = new ExecutableCache(parts.device, executablesMax)
     this.#cache = new CudaRowCache(parts.device, layout, 'KV cache')
     this.#shifts = new Int32Array(layout.rowsMax)
@@ -74,10 +77,57 @@ export class CudaDecodeSession implements DecodeSession {
   }
 
   async extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array> {
+    return this.step([{ start, tokens }])
+  }
+
+  async step(parts: readonly SessionPart[]): Promise<Float32Array> {
+    const rows = await this.choose(
+      parts,
+      parts.flatMap(({ tokens }) => tokens.map(() => null)),
+    )
+    const logits = new Float32Array(rows.length * this.vocabulary)
+    rows.forEach((row, i) => logits.set(row as Float32Array, i * this.vocabulary))
+    return logits
+  }
+
+  /** One CUDA graph for each part: prompts and rows that decode have shapes of their own, and few graphs serve all pairs of them. */
+  async choose(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]> {
+    let row = 0
+    return parts.flatMap((part) => this.#run(part, choices.slice(row, (row += part.tokens.length))))
+  }
+
+  #run({ start, tokens }: SessionPart, choices: readonly (TokenChoice | null)[]): RowOutcome[] {
+    const batch = tokens.length
+    const width = bucketOf(Math.max(...tokens.map((row) => row.length)))
+    const feeds = this.#feeds(start, tokens, width)
+    feeds[choicesInput] = packedChoices(choices)
+    const executable = this.#executable(start, batch, width)
+    const { driver } = this.#parts.device
+    const bytes = 4 * this.vocabulary
+    const logits = choices.map((choice) => (choice === null ? new Float32Array(this.vocabulary) : null))
+    const fetched = executable.execute(
+      (name) => feeds[name] as Int32Array | Float32Array,
+      () =>
+        logits.forEach((row, b) => {
+          if (row !== null) driver.download(row, executable.addressOf('logits') + BigInt(b * bytes))
+        }),
+    )
+    tokens.forEach((row, b) => {
+      this.lengths[start + b] = (this.lengths[start + b] as number) + row.length
+    })
+    const chosen = new Int32Array(fetched, executable.offsetOf(tokensOutput), batch)
+    const logprobs = new Float32Array(fetched, executable.offsetOf(logprobsOutput), batch)
+    return logits.map((row, b) => row ?? chosenToken(chosen, logprobs, b))
+  }
+
+  #feeds(
+    start: number,
+    tokens: readonly (readonly number[])[],
+    width: number,
+  ): Record<string, Int32Array | Float32Array> {
     const batch = tokens.length
     const { rowsMax, positionsMax } = this.layout
     assert.ok(tokens.every((row) => row.length > 0) && start + batch <= rowsMax)
-    const width = bucketOf(Math.max(...tokens.map((row) => row.length)))
     const ids = new Int32Array(batch * width)
     const positions = new Int32Array(batch * width)
     tokens.forEach((row, b) => {
@@ -91,7 +141,7 @@ export class CudaDecodeSession implements DecodeSession {
       // Padding behind a row's end is never looked at, but its position must exist.
       for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, positionsMax - 1)
     })
-    const feeds: Readonly<Record<string, Int32Array>> = {
+    return {
       tokens: ids,
       positions,
       rows: Int32Array.from(tokens, (row, b) => b * width + row.length - 1),
@@ -99,26 +149,6 @@ export class CudaDecodeSession implements DecodeSession {
       ...(this.#reader && { crossLengths: this.#reader.cache.lengths.slice(start, start + batch) }),
       [countsInput]: Int32Array.from(tokens, (row) => row.length),
     }
-    const executable = this.#executable(start, batch, width)
-    const fetched = executable.execute((name) => feeds[name] as Int32Array)
-    tokens.forEach((row, b) => {
-      this.lengths[start + b] = (this.lengths[start + b] as number) + row.length
-    })
-    return new Float32Array(fetched, executable.offsetOf('logits'), batch * this.vocabulary)
-  }
-
-  /** One CUDA graph for each part: prompts and rows that decode have shapes of their own, and few graphs serve all pairs of them. */
-  async step(parts: readonly SessionPart[]): Promise<Float32Array> {
-    const [first, ...others] = parts
-    assert.ok(first !== undefined)
-    if (others.length === 0) return this.extend(first.start, first.tokens)
-    const logits = new Float32Array(parts.reduce((rows, { tokens }) => rows + tokens.length, 0) * this.vocabulary)
-    let row = 0
-    for (const { start, tokens } of parts) {
-      logits.set(await this.extend(start, tokens), row * this.vocabulary)
-      row += tokens.length
-    }
-    return logits
   }
 
   release(rows: readonly number[]): void {
@@ -155,10 +185,15 @@ export class CudaDecodeSession implements DecodeSession {
         ['M', this.layout.positionsMax],
         ['C', this.layout.sourceMax ?? 0],
       ])
+      const logits = new Storage(4 * batch * this.vocabulary, 'arena')
+      const kept = new Map([['logits', logits]])
       const cross = this.#reader?.cache.resident('cross', start) ?? []
       const resident = new Map([...this.#cache.resident('past', start), ...cross])
-      const options = { form: this.#form, bindings, weights: this.#weights, resident }
-      const lowered = lower(this.#graph, options, (l) => this.#append(l, start, batch, width))
+      const options = { form: this.#form, bindings, weights: this.#weights, resident, kept }
+      const lowered = lower(this.#graph, options, (l) => {
+        this.#append(l, start, batch, width)
+        appendChoice(l, { storage: logits, offset: 0, stride: this.vocabulary }, batch, this.vocabulary)
+      })
       return new Executable(this.#parts.device, lowered, this.#parts.checked)
     })
   }

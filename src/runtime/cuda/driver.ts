@@ -1,5 +1,5 @@
 // The CUDA driver: the few of its functions that we use. All of them are asynchronous to the stream but those that say otherwise.
-import { addressOf, bind, pointerOut, textAt, type Bound } from './bindings.ts'
+import { addressOf, bind, ipcHandleBytes, pointerOut, textAt, type Bound, type IpcHandle } from './bindings.ts'
 import { CudaUnavailable, loadLibrary } from './library.ts'
 
 const signatures = {
@@ -10,6 +10,7 @@ const signatures = {
   cuDeviceGetName: ['void *', 'int', 'int'],
   cuDeviceGetAttribute: ['void *', 'int', 'int'],
   cuDeviceTotalMem_v2: ['void *', 'int'],
+  cuDeviceGetUuid_v2: ['void *', 'int'],
   cuDevicePrimaryCtxRetain: ['void *', 'int'],
   cuDevicePrimaryCtxRelease_v2: ['int'],
   cuCtxSetCurrent: ['uint64_t'],
@@ -22,6 +23,9 @@ const signatures = {
   cuMemcpyDtoHAsync_v2: ['void *', 'uint64_t', 'size_t', 'uint64_t'],
   cuMemcpyDtoDAsync_v2: ['uint64_t', 'uint64_t', 'size_t', 'uint64_t'],
   cuMemsetD8Async: ['uint64_t', 'uint8_t', 'size_t', 'uint64_t'],
+  cuIpcGetMemHandle: ['void *', 'uint64_t'],
+  cuIpcOpenMemHandle_v2: ['void *', 'CUipcMemHandle', 'uint32_t'],
+  cuIpcCloseMemHandle: ['uint64_t'],
   cuModuleLoadData: ['void *', 'void *'],
   cuModuleUnload: ['uint64_t'],
   cuModuleGetFunction: ['void *', 'uint64_t', 'str'],
@@ -61,6 +65,7 @@ const errors = { outOfMemory: 2, noDevice: 100 } as const
 const attributes = { multiprocessors: 16, clockKHz: 36, busBits: 37, major: 75, minor: 76 } as const
 const nonBlocking = 1
 const captureThreadLocal = 1
+const lazyPeerAccess = 1
 
 /** Uncorrectable memory, and whatever a kernel did that it must not: nothing works in this process from there on. */
 const isLost = (status: number): boolean => status === 214 || (status >= 700 && status <= 720) || status === 999
@@ -81,6 +86,8 @@ export class CudaError extends Error {
 
 export interface DeviceFacts {
   readonly name: string
+  /** Of this device among all there are, in hexadecimal digits. */
+  readonly uuid: string
   readonly memoryBytes: number
   /** Compute capability, 90 for 9.0. */
   readonly architecture: number
@@ -129,7 +136,10 @@ export class Driver {
     this.#call('cuDeviceGetName', name, name.length, device)
     const memory = pointerOut()
     this.#call('cuDeviceTotalMem_v2', memory, device)
+    const uuid = Buffer.alloc(16)
+    this.#call('cuDeviceGetUuid_v2', uuid, device)
     return {
+      uuid: uuid.toString('hex'),
       name: name.toString('utf8', 0, name.indexOf(0)),
       memoryBytes: Number(memory[0]),
       architecture: 10 * attribute(attributes.major) + attribute(attributes.minor),
@@ -181,6 +191,24 @@ export class Driver {
   /** Synchronous; waits for the device. */
   free(address: bigint): void {
     this.#call('cuMemFree_v2', address)
+  }
+
+  /** By which another process on the same device opens the memory. Throws `CudaError` where that is not allowed. */
+  share(address: bigint): Uint8Array {
+    const handle = new Uint8Array(ipcHandleBytes)
+    this.#call('cuIpcGetMemHandle', handle, address)
+    return handle
+  }
+
+  /** Memory of another process, until `closeShared`. Throws `CudaError`. */
+  openShared(handle: Uint8Array): bigint {
+    const out = pointerOut()
+    this.#call('cuIpcOpenMemHandle_v2', out, { reserved: handle }, lazyPeerAccess)
+    return out[0] as bigint
+  }
+
+  closeShared(address: bigint): void {
+    this.#call('cuIpcCloseMemHandle', address)
   }
 
   /** The array may be changed as soon as this returns. */
@@ -265,7 +293,10 @@ export class Driver {
     return ms[0] as number
   }
 
-  #call(name: Call, ...values: readonly (number | bigint | string | NodeJS.ArrayBufferView | null)[]): void {
+  #call(
+    name: Call,
+    ...values: readonly (number | bigint | string | NodeJS.ArrayBufferView | IpcHandle | null)[]
+  ): void {
     this.#check(name, this.#api[name](...values))
   }
 

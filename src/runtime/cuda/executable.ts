@@ -29,6 +29,7 @@ export class Executable {
   readonly #steps: readonly Step[]
   readonly #inputs: ReadonlyMap<string, Storage>
   readonly #outputs: ReadonlyMap<string, Storage>
+  readonly #kept: ReadonlyMap<string, Storage>
   readonly #shapes: ReadonlyMap<string, readonly number[]>
   /** Where inputs and outputs begin; each region is sent in one piece. */
   readonly #inputStart: bigint
@@ -46,6 +47,7 @@ export class Executable {
     this.#steps = lowered.steps
     this.#inputs = lowered.inputs
     this.#outputs = lowered.outputs
+    this.#kept = lowered.kept
     this.#shapes = new Map(
       Object.entries(lowered.graph.outputs).map(([name, value]) => [name, lowered.shapeOf(value)] as const),
     )
@@ -82,11 +84,17 @@ export class Executable {
     })
     return Object.fromEntries(
       [...this.#outputs.keys()].map((name) => {
-        const shape = this.#shapes.get(name) as readonly number[]
+        // What is none of the graph's is a row of numbers.
+        const shape = this.#shapes.get(name) ?? [(this.#outputs.get(name) as Storage).bytes / 4]
         const count = shape.reduce((a, b) => a * b, 1)
         return [name, { dtype: 'float32', shape, data: new Float32Array(bytes, this.offsetOf(name), count) } as const]
       }),
     )
+  }
+
+  /** Where an output that stays on the device lies after a run, until something else runs. */
+  addressOf(kept: string): bigint {
+    return addressOf({ storage: this.#kept.get(kept) as Storage, offset: 0 })
   }
 
   /** In what `execute` answers, in bytes. */
@@ -94,8 +102,11 @@ export class Executable {
     return Number((this.#outputs.get(output)?.address as bigint) - this.#outputStart)
   }
 
-  /** Sends the inputs, launches, and waits for the outputs: all of them in one buffer. */
-  execute(dataOf: (name: string) => Int32Array | Float32Array): ArrayBuffer {
+  /**
+   * Sends the inputs, launches, and waits for the outputs: all of them in one buffer. `also` may put more on the stream behind
+   * the last step, such as the download of what is no output; that is waited for, too.
+   */
+  execute(dataOf: (name: string) => Int32Array | Float32Array, also: () => void = () => undefined): ArrayBuffer {
     const { driver } = this.#device
     for (const [name, storage] of this.#inputs) {
       const data = dataOf(name)
@@ -107,6 +118,7 @@ export class Executable {
     this.#launchAll()
     const fetched = new ArrayBuffer(this.#outputBytes)
     driver.download(new Uint8Array(fetched), this.#outputStart)
+    also()
     driver.synchronize()
     this.#assertUntouched()
     return fetched
@@ -118,7 +130,7 @@ export class Executable {
       const ms = this.#device.driver.time(() => this.#launch(step))
       if (step.kind === 'kernel') return { name: step.name, ms, bytes: step.bytes, operations: 0 }
       const { rows, columns, inner, right, left } = step
-      const bytes = (type: string): number => (type === 'bfloat16' ? 2 : 4)
+      const bytes = (type: string): number => (type === 'float32' ? 4 : 2)
       return {
         name: `product ${right.type}`,
         ms,
@@ -203,7 +215,7 @@ function addressOf(at: Place): bigint {
 }
 
 function productOf(step: ProductStep, gelu: boolean): Product {
-  const { left, right, out, added, bias, rows, columns, inner } = step
+  const { left, right, out, added, bias, rows, columns, inner, scale } = step
   const factor = ({ place, stride, type, transposed }: ProductStep['left']): Product['left'] => ({
     address: addressOf(place),
     stride,
@@ -216,6 +228,7 @@ function productOf(step: ProductStep, gelu: boolean): Product {
     columns,
     inner,
     gelu,
+    scale,
     left: factor(left),
     right: factor(right),
     out: view(out),

@@ -3,6 +3,9 @@ import type { Node, Ops, Value } from '../../graph/ops.ts'
 import { at, type Lowering } from './lowering.ts'
 import type { PlacedFactor, View } from './steps.ts'
 
+/** A product with nothing behind it. */
+const plain = { kind: 'product', added: null, bias: null, gelu: false } as const
+
 interface Follow {
   /** Contiguous or not, of the shape of the result. */
   readonly added?: View | null
@@ -18,11 +21,11 @@ export function emitLinear(
 ): void {
   const [x, w, b] = node.inputs
   const right = matrix(l, w, node.attributes.transposed)
-  const left = rowsOf(l, x, right.type)
+  const { factor: left, scale } = rowsOf(l, x, right.type)
   const bias = b === undefined ? null : l.contiguous(b)
   const [rows, inner] = [l.rowsOf(x), l.widthOf(x)]
   const columns = l.widthOf(node.outputs[0] as Value)
-  l.step({ kind: 'product', rows, columns, inner, left, right, out, added, bias, gelu })
+  l.step({ kind: 'product', rows, columns, inner, left, right, out, added, bias, gelu, scale })
 }
 
 export function lowerLinear(l: Lowering, node: Node<'linear'>): void {
@@ -39,20 +42,20 @@ export function lowerGelu(l: Lowering, node: Node<'gelu'>): void {
 
 /** xᵀ · y over rows; trained numbers are in it, so always in float32. */
 export function lowerOuter(l: Lowering, { inputs: [x, y], outputs }: Node<'outer'>): void {
-  const left = { ...rowsOf(l, x, 'float32'), transposed: true }
+  const left = { ...rowsOf(l, x, 'float32').factor, transposed: true }
   const [rows, columns, inner] = [l.widthOf(x), l.widthOf(y), l.rowsOf(x)]
   const out = l.output(outputs[0] as Value)
-  const right = rowsOf(l, y, 'float32')
-  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
+  const { factor: right, scale } = rowsOf(l, y, 'float32')
+  l.step({ ...plain, rows, columns, inner, left, right, out, scale })
 }
 
 function logitsOf(l: Lowering, [hidden, table, , b]: Ops['crossEntropy']['inputs']): View {
   const [rows, inner, columns] = [l.rowsOf(hidden), l.widthOf(hidden), l.shapeOf(table)[0] as number]
   const right = matrix(l, table, true)
-  const left = rowsOf(l, hidden, right.type)
+  const { factor: left, scale } = rowsOf(l, hidden, right.type)
   const out = { storage: l.temporary(rows * columns), offset: 0, stride: columns }
   const bias = b === undefined ? null : l.contiguous(b)
-  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias, gelu: false })
+  l.step({ ...plain, rows, columns, inner, left, right, out, bias, scale })
   return out
 }
 
@@ -81,26 +84,33 @@ export function lowerCrossEntropyGrad(l: Lowering, node: Node<'crossEntropyGrad'
   const smoothing = { float: node.attributes.smoothing }
   l.blocks('cross_entropy_gradient', [rows, 1, 1], entropyThreads, [...args, smoothing], 12 * rows * vocabulary)
   const right = matrix(l, table, false)
-  const plain: PlacedFactor = { place: logits, stride: vocabulary, type: 'float32', transposed: false }
-  const left =
-    right.type === 'float32'
-      ? plain
-      : { ...plain, type: right.type, place: { storage: l.round(logits, rows * vocabulary, vocabulary), offset: 0 } }
+  const rounded = right.type === 'float32' ? null : l.round(logits, rows * vocabulary, vocabulary, true)
+  const place = rounded === null ? logits : { storage: rounded.storage, offset: 0 }
+  const left: PlacedFactor = { place, stride: vocabulary, type: right.type, transposed: false }
   const out = l.output(node.outputs[0] as Value)
   const [columns, inner] = [l.widthOf(hidden), vocabulary]
-  l.step({ kind: 'product', rows, columns, inner, left, right, out, added: null, bias: null, gelu: false })
+  l.step({ ...plain, rows, columns, inner, left, right, out, scale: 1 / (rounded?.scale ?? 1) })
 }
 
 function matrix(l: Lowering, w: Value, transposed: boolean): PlacedFactor {
-  if (w.node.op === 'weight' && l.form === 'bfloat16')
-    return { place: l.frozen(w.node, 'bfloat16'), stride: l.widthOf(w), type: 'bfloat16', transposed }
+  const { form } = l
+  if (w.node.op === 'weight' && form !== 'float32')
+    return { place: l.frozen(w.node, form), stride: l.widthOf(w), type: form, transposed }
   const view = l.view(w)
   return { place: view, stride: view.stride, type: 'float32', transposed }
 }
 
-function rowsOf(l: Lowering, x: Value, type: PlacedFactor['type']): PlacedFactor {
-  if (type === 'bfloat16')
-    return { place: { storage: l.rounded(x), offset: 0 }, stride: l.widthOf(x), type, transposed: false }
-  const view = l.view(x)
-  return { place: view, stride: view.stride, type, transposed: false }
+/** `scale`: by which a product of them is to be multiplied. */
+function rowsOf(
+  l: Lowering,
+  x: Value,
+  type: PlacedFactor['type'],
+): { readonly factor: PlacedFactor; readonly scale: number } {
+  if (type === 'float32') {
+    const view = l.view(x)
+    return { factor: { place: view, stride: view.stride, type, transposed: false }, scale: 1 }
+  }
+  const { storage, scale } = l.rounded(x)
+  const factor = { place: { storage, offset: 0 }, stride: l.widthOf(x), type, transposed: false }
+  return { factor, scale: 1 / scale }
 }

@@ -70,8 +70,8 @@ const rules: { readonly [Op in OpName]: Rule<Op> } = {
   gather: (l, node) => {
     const [x, indices] = node.inputs
     const [count, width] = [l.sizeOf(indices), l.widthOf(x)]
-    const isRounded = x.node.op === 'weight' && l.form === 'bfloat16'
-    const from = isRounded ? { ...l.frozen(x.node, 'bfloat16'), stride: width } : l.view(x)
+    const isRounded = x.node.op === 'weight' && l.form !== 'float32'
+    const from = x.node.op === 'weight' && isRounded ? { ...l.frozen(x.node, l.form), stride: width } : l.view(x)
     const args = [
       at(from),
       at(l.contiguous(indices)),
@@ -79,7 +79,7 @@ const rules: { readonly [Op in OpName]: Rule<Op> } = {
       { int: width },
       { int: from.stride },
     ]
-    l.blocks(isRounded ? 'gather_bfloat16' : 'gather', [count, 1, 1], 128, args, 8 * count * width)
+    l.blocks(isRounded ? `gather_${l.form}` : 'gather', [count, 1, 1], 128, args, 8 * count * width)
   },
   scatterAdd: (l, node) => {
     const [rows, indices] = node.inputs
@@ -144,6 +144,8 @@ export interface LowerOptions {
   readonly weights: ResidentWeights
   /** Inputs that lie somewhere on the device already, by name. */
   readonly resident?: ReadonlyMap<string, bigint>
+  /** Outputs that stay on the device, by name, and where they go. */
+  readonly kept?: ReadonlyMap<string, Storage>
 }
 
 /** The steps of one run, with all dimensions bound. `finish` may add some after those of the graph. */
@@ -159,11 +161,13 @@ export function lower(graph: Graph, options: LowerOptions, finish?: (l: Lowering
     l.set(value, { storage, offset: 0, stride: l.widthOf(value) })
   }
   for (const [name, value] of Object.entries(graph.outputs)) {
-    l.outputs.set(name, new Storage(Math.max(4, 4 * l.sizeOf(value)), 'output'))
+    const kept = options.kept?.get(name)
+    if (kept === undefined) l.outputs.set(name, new Storage(Math.max(4, 4 * l.sizeOf(value)), 'output'))
+    else l.kept.set(name, kept)
   }
   reserveParts(l)
   for (const node of graph.nodes) applyRule(l, node)
-  for (const [name, value] of Object.entries(graph.outputs)) deliver(l, value, l.outputs.get(name) as Storage)
+  for (const [name, value] of Object.entries(graph.outputs)) deliver(l, value, l.goalOf(name))
   finish?.(l)
   return l
 }
@@ -173,7 +177,7 @@ function applyRule(l: Lowering, node: AnyNode): void {
   apply(node as Node)
 }
 
-/** Copies a value to where the host fetches it, unless it was written there. */
+/** Copies a value to where it is wanted, unless it was written there. */
 function deliver(l: Lowering, value: Value, storage: Storage): void {
   const width = l.widthOf(value)
   const from = l.view(value)

@@ -8,7 +8,21 @@ import { findFusions, ValueKeys, type Fusions } from './fusion.ts'
 import { intStruct, Storage, storagesOf, type KernelArgument, type KernelStep, type Step, type View } from './steps.ts'
 
 /** How frozen matrices are held. */
-export type Form = 'float32' | 'bfloat16'
+export const forms = ['float32', 'bfloat16', 'float16'] as const
+export type Form = (typeof forms)[number]
+
+/**
+ * Gradients are multiplied by so much where they are rounded to float16, and products of them divided by it: down to 6e-8 they
+ * keep all bits of the fraction, as losses are weighted by a batch's examples or targets, and from 64 on they are cut off.
+ */
+const gradientScale = 1024
+
+/** A value in 16 bits, rows packed. */
+export interface Rounded {
+  readonly storage: Storage
+  /** By which it was multiplied. */
+  readonly scale: number
+}
 
 /** Weights on the device. */
 export interface ResidentWeights {
@@ -29,6 +43,8 @@ export class Lowering {
   /** Made in the order of inputs and outputs. */
   readonly inputs = new Map<string, Storage>()
   readonly outputs = new Map<string, Storage>()
+  /** Outputs that the host does not fetch. */
+  readonly kept = new Map<string, Storage>()
   readonly weights: ResidentWeights
   readonly #bindings: ReadonlyMap<string, number>
   readonly #views = new Map<Value, View>()
@@ -36,7 +52,8 @@ export class Lowering {
   readonly #uniform = new Map<Value, number>()
   readonly #placements = new Map<Value, View>()
   #wanted: ReadonlySet<Value> | null = null
-  readonly #rounded = new Map<Value, Storage>()
+  readonly #rounded = new Map<Value, Rounded>()
+  #gradients: ReadonlySet<Value> | null = null
   /** log Σ exp of each query, by the attention's inputs. */
   readonly logSums = new Map<string, Storage>()
 
@@ -46,6 +63,13 @@ export class Lowering {
     this.#bindings = bindings
     this.weights = weights
     this.fusions = findFusions(graph, this.keys)
+  }
+
+  /** Where an output of the graph goes. */
+  goalOf(output: string): Storage {
+    const storage = this.outputs.get(output) ?? this.kept.get(output)
+    assert.ok(storage !== undefined, `${output} is no output`)
+    return storage
   }
 
   shapeOf(value: Value): number[] {
@@ -158,26 +182,35 @@ export class Lowering {
     return this.#wanted.has(value)
   }
 
-  /** A value rounded to bfloat16, rows packed; once for all who ask. */
-  rounded(value: Value): Storage {
+  /** A value rounded to the 16 bits of the form; once for all who ask. */
+  rounded(value: Value): Rounded {
     const known = this.#rounded.get(value)
     if (known !== undefined) return known
-    const view = this.view(value)
-    const [count, width] = [this.sizeOf(value), this.widthOf(value)]
-    const storage = this.round(view, count, width)
-    this.#rounded.set(value, storage)
-    return storage
+    const rounded = this.round(this.view(value), this.sizeOf(value), this.widthOf(value), this.#isGradient(value))
+    this.#rounded.set(value, rounded)
+    return rounded
   }
 
-  round(view: View, count: number, width: number): Storage {
+  round(view: View, count: number, width: number, isGradient: boolean): Rounded {
     const storage = this.temporary(count, 2)
-    this.kernel(
-      'to_bfloat16',
-      count,
-      [at(view), { place: { storage, offset: 0 } }, { int: width }, { int: view.stride }, { int: count }],
-      6 * count,
-    )
-    return storage
+    const args = [at(view), at({ storage, offset: 0 }), { int: width }, { int: view.stride }, { int: count }]
+    const scale = isGradient && this.form === 'float16' ? gradientScale : 1
+    if (this.form === 'bfloat16') this.kernel('to_bfloat16', count, args, 6 * count)
+    else this.kernel('to_float16', count, [...args, { float: scale }], 6 * count)
+    return { storage, scale }
+  }
+
+  /** Whether it is a gradient, or made of some. */
+  #isGradient(value: Value): boolean {
+    if (this.#gradients === null) {
+      const gradients = new Set<Value>()
+      for (const { op, inputs, outputs } of this.graph.nodes) {
+        const isOne = op.endsWith('Grad') || (inputs as readonly Value[]).some((input) => gradients.has(input))
+        if (isOne) for (const output of outputs) gradients.add(output)
+      }
+      this.#gradients = gradients
+    }
+    return this.#gradients.has(value)
   }
 
   /** One thread for each of `count` numbers, or for `each` of them together. */

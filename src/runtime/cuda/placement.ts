@@ -23,8 +23,7 @@ const stridedWriters: ReadonlySet<OpName> = new Set<OpName>([
 /** Reserves places, wholes before their parts, so that a part of a part goes to the right place at once. */
 export function reserveParts(l: Lowering): void {
   for (const [name, value] of Object.entries(l.graph.outputs)) {
-    const storage = l.outputs.get(name)
-    if (storage !== undefined) reserve(l, value, { storage, offset: 0, stride: l.widthOf(value) })
+    reserve(l, value, { storage: l.goalOf(name), offset: 0, stride: l.widthOf(value) })
   }
   for (const node of l.graph.nodes.toReversed()) {
     if (node.op === 'joinRows') reserveInputs(l, node.inputs, node.outputs[0] as Value, 0)

@@ -10,7 +10,7 @@ import { lower } from './lower.ts'
 import type { DeviceWeights, LoadedWeights } from './weights.ts'
 
 /** Shapes whose captured graphs are kept; a bucketed training has a few dozen. */
-const executablesMax = 64
+export const executablesMax = 64
 
 export interface ProgramParts {
   readonly device: Device

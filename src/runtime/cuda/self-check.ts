@@ -6,15 +6,20 @@ import type { Value } from '../../graph/ops.ts'
 import { Random } from '../../random/random.ts'
 import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
 import { evaluate } from '../reference/reference.ts'
-import type { Runtime } from '../runtime.ts'
+import type { Feeds, Runtime, TokenChoice } from '../runtime.ts'
+import type { CudaRuntime } from './cuda.ts'
+import { stepFactors, trainedGroups, type ResidentTraining } from '../training.ts'
 
 /** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
 const tolerance = 1e-4
 /** A head's width as in every GPT-2, so that kernels compiled for the check are the ones used later. */
 const [width, rows, length, past, vocabulary] = [64, 2, 20, 5, 300]
 
+/** What of a runtime is looked at. */
+type Checked = Runtime & Partial<Pick<CudaRuntime, 'choose'>>
+
 /** null: the device computes what the reference does. Otherwise what is wrong, in words. */
-export async function wrongResults(runtime: Runtime): Promise<string | null> {
+export async function wrongResults(runtime: Checked): Promise<string | null> {
   const graph = checkGraph()
   const random = new Random(1)
   const feeds: Record<string, Tensor> = {}
@@ -33,7 +38,82 @@ export async function wrongResults(runtime: Runtime): Promise<string | null> {
     const error = relativeError(actual[name]?.data ?? [], data)
     if (!(error <= tolerance)) return `${name} of a small training step is off by ${error} of its largest value`
   }
-  return null
+  const wrong = runtime.training === undefined ? null : await wrongUpdate(runtime.training, graph, feeds, expected)
+  return wrong ?? wrongChoice(runtime)
+}
+
+/** null: of logits that rise from token to token by one the right ones are chosen. */
+function wrongChoice({ choose }: Checked): string | null {
+  if (choose === undefined) return null
+  const row = Float32Array.from({ length: vocabulary }, (_, token) => (token * 7) % vocabulary)
+  const token = (logit: number): number => row.indexOf(logit)
+  const all = { topK: 0, topP: 1 }
+  // Two logits one apart have probabilities of 0.731 and 0.269.
+  const nearest = { temperature: 1, topK: 2, topP: 1 }
+  const isFirst = token(vocabulary - 1) < token(vocabulary - 2)
+  const cases: [TokenChoice, number][] = [
+    [{ temperature: 0, ...all, uniform: 0 }, token(vocabulary - 1)],
+    [{ temperature: 1, topK: 1, topP: 1, uniform: 0.9 }, token(vocabulary - 1)],
+    [{ temperature: 1, topK: 0, topP: 0.7, uniform: 0.9 }, token(vocabulary - 1)],
+    [{ ...nearest, uniform: isFirst ? 0.72 : 0.28 }, token(vocabulary - 1)],
+    [{ ...nearest, uniform: isFirst ? 0.74 : 0.26 }, token(vocabulary - 2)],
+  ]
+  const logits = new Float32Array(cases.length * vocabulary)
+  cases.forEach((_, i) => logits.set(row, i * vocabulary))
+  const chosen = choose(
+    logits,
+    cases.map(([choice]) => choice),
+  )
+  const wrong = cases.findIndex(([, expected], i) => chosen[i]?.token !== expected)
+  if (wrong < 0) return null
+  return `the token chosen by ${JSON.stringify(cases[wrong]?.[0])} is ${chosen[wrong]?.token}, not ${cases[wrong]?.[1]}`
+}
+
+/** null: an optimizer step does what AdamW says. */
+async function wrongUpdate(
+  training: ResidentTraining,
+  graph: Graph,
+  feeds: Feeds,
+  expected: Feeds,
+): Promise<string | null> {
+  const options = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 0.5 }
+  const [names, number, learningRate] = [['pastKey', 'pastValue'], 1, 0.1]
+  const numbersOf = (name: string): Float32Array => feeds[name]?.data as Float32Array
+  const zeros = (): Map<string, Float32Array> => new Map(names.map((name) => [name, numbersOf(name).map(() => 0)]))
+  const parameters = new Map(names.map((name) => [name, numbersOf(name)]))
+  const places = new Map([
+    ['pastKey', { input: 'pastKey', gradient: 'dPastKey' }],
+    ['pastValue', { input: 'pastValue', gradient: 'dPastValue' }],
+  ])
+  const trainables = training.hold({ parameters, first: zeros(), second: zeros() }, options)
+  const program = await training.compile(graph, { folder: '', tensors: new Map() }, 'float32')
+  const { gradientNorms } = await program.run(feeds, [
+    { trainables, places, adds: false, step: { number, learningRate } },
+  ])
+  const [after, first, second] = trainedGroups.map((group) => trainables.read(group))
+  trainables.dispose()
+  await program.dispose()
+  const gradientOf = (name: string): number[] => Array.from(expected[places.get(name)?.gradient ?? '']?.data ?? [])
+  const norm = Math.hypot(...names.flatMap(gradientOf))
+  const clip = options.clipNorm / norm
+  const { rate, secondCorrection, decay } = stepFactors(options, number, learningRate)
+  const checks: [string, ArrayLike<number>, ArrayLike<number>][] = [['the norm', [gradientNorms[0] ?? NaN], [norm]]]
+  for (const name of names) {
+    const [m, v] = [first?.get(name) ?? [], second?.get(name) ?? []]
+    const gradients = gradientOf(name).map((g) => g * clip)
+    checks.push(['a first moment', m, gradients.map((g) => (1 - options.beta1) * g)])
+    checks.push(['a second moment', v, gradients.map((g) => (1 - options.beta2) * g * g)])
+    // Of the device's own moments: where a gradient is nearly zero, its sign decides, and that may differ.
+    const wanted = Array.from(
+      numbersOf(name),
+      (p, i) => decay * p - (rate * m[i]!) / (Math.sqrt(v[i]!) / secondCorrection + options.epsilon),
+    )
+    checks.push(['a parameter', after?.get(name) ?? [], wanted])
+  }
+  const wrong = checks.find(([, actual, wanted]) => !(relativeError(actual, wanted) <= tolerance))
+  return wrong === undefined
+    ? null
+    : `${wrong[0]} of a small optimizer step is off by ${relativeError(wrong[1], wrong[2])} of its largest value`
 }
 
 /** One block of a decoder, its loss, and the gradient of its past. */

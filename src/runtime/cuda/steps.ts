@@ -51,7 +51,7 @@ export interface KernelStep {
 export interface PlacedFactor {
   readonly place: NonNullable<Place>
   readonly stride: number
-  readonly type: 'float32' | 'bfloat16'
+  readonly type: 'float32' | 'bfloat16' | 'float16'
   readonly transposed: boolean
 }
 
@@ -67,6 +67,8 @@ export interface ProductStep {
   readonly added: View | null
   readonly bias: NonNullable<Place> | null
   readonly gelu: boolean
+  /** By which the product of the factors alone is multiplied. */
+  readonly scale: number
 }
 
 export type Step = KernelStep | ProductStep

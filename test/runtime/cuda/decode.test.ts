@@ -4,7 +4,14 @@ import { test } from 'node:test'
 import { openModel } from '../../../src/model/model.ts'
 import type { CudaRuntime } from '../../../src/runtime/cuda/cuda.ts'
 import { createOnnxRuntime } from '../../../src/runtime/onnx/onnx.ts'
-import type { DecodeSession, Past, Runtime } from '../../../src/runtime/runtime.ts'
+import type {
+  ChosenToken,
+  DecodeSession,
+  Past,
+  Runtime,
+  SessionPart,
+  TokenChoice,
+} from '../../../src/runtime/runtime.ts'
 import { assertClose, golden, goldenFolder, type GoldenDecode } from '../../golden/gpt2.ts'
 import { testCuda } from './runtimes.ts'
 
@@ -103,6 +110,44 @@ test('a row that copies the later part of another, and had the same beginning, g
   await session.extend(0, [[5, 6, 7]])
   assertClose('logits', await session.extend(0, [[9, 10]]), one, 1e-5)
   assert.ok(best(one) >= 0 && best(other) >= 0)
+  await session.dispose()
+})
+
+test('rows with a choice come back as tokens, the others as the logits that all would have, also of two parts', {
+  skip,
+}, async () => {
+  const session = await openSession(cuda())
+  const greedy = { temperature: 0, topK: 0, topP: 1, uniform: 0 }
+  const first = { temperature: 1, topK: 1, topP: 1, uniform: 0.7 }
+  for (const [parts, choices] of [
+    [[{ start: 0, tokens: [[4], [5], [6, 7]] }], [null, greedy, null]],
+    [
+      [
+        { start: 0, tokens: [[8], [9]] },
+        { start: 3, tokens: [[1, 2, 3]] },
+      ],
+      [first, null, greedy],
+    ],
+  ] as [SessionPart[], (TokenChoice | null)[]][]) {
+    const again = (): void => [0, 1, 2, 3].forEach((row) => session.seed(row, row === 1 ? null : past))
+    again()
+    const logits = (await session.step(parts)).slice()
+    again()
+    assert.ok(session.choose !== undefined)
+    const outcomes = await session.choose(parts, choices)
+    assert.equal(outcomes.length, choices.length)
+    outcomes.forEach((outcome, i) => {
+      const row = logits.subarray(i * session.vocabulary, (i + 1) * session.vocabulary)
+      if (choices[i] === null) assert.deepEqual(outcome, row)
+      else assert.equal((outcome as ChosenToken).token, best(row))
+    })
+    assert.deepEqual(
+      [...session.lengths],
+      parts.length === 1
+        ? [past.length + 1, 1, past.length + 2, past.length]
+        : [past.length + 1, 1, past.length, past.length + 3],
+    )
+  }
   await session.dispose()
 })
 

@@ -1,8 +1,8 @@
-// A generation through the engine: the device says greedily what the CPU says.
+// A generation through the engine: the device says what the CPU says, whoever chooses the tokens.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { defaultLimits, Engine } from '../../../src/engine/engine.ts'
-import { greedy, type GenerateRequest } from '../../../src/engine/request.ts'
+import { greedy, type Decoding, type GenerateRequest } from '../../../src/engine/request.ts'
 import { openModel } from '../../../src/model/model.ts'
 import type { Prefix } from '../../../src/prefix/prefix.ts'
 import { createOnnxRuntime } from '../../../src/runtime/onnx/onnx.ts'
@@ -13,7 +13,7 @@ import { testCuda } from './runtimes.ts'
 
 const prompts = ['a', 'hello there', 'The Bell is an inn', 'x y z', 'one two three', '?']
 
-async function texts(runtime: Runtime): Promise<string[]> {
+async function texts(runtime: Runtime, decoding: Decoding): Promise<string[]> {
   const model = await openModel(`${goldenFolder}/model`)
   const { layers, heads, headDim } = model.config
   const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, {
@@ -41,7 +41,7 @@ async function texts(runtime: Runtime): Promise<string[]> {
       maxNewTokens: 16,
       stop: [],
       seed: 1,
-      decoding: greedy,
+      decoding,
       logprobs: false,
     }
     for await (const event of engine.generate(request, new AbortController().signal))
@@ -54,10 +54,20 @@ async function texts(runtime: Runtime): Promise<string[]> {
   return all
 }
 
-test('six requests, with a prefix and without, get the same greedy text from the device as from the CPU', {
-  skip: testCuda.skip,
-}, async () => {
-  const [device, host] = [await texts(testCuda.open()), await texts(createOnnxRuntime({ threads: 1 }))]
-  assert.deepEqual(device, host)
-  assert.ok(new Set(device).size > 3, `the texts differ: ${device}`)
-})
+for (const [what, decoding] of [
+  ['greedy', greedy],
+  ['sampled', { ...greedy, strategy: 'sample', temperature: 0.9, topK: 40, topP: 0.95 }],
+  ['penalized', { ...greedy, strategy: 'sample', repetitionPenalty: 1.3 }],
+  ['beam', { ...greedy, strategy: 'beam', beams: 3 }],
+] as const) {
+  test(`six requests, with a prefix and without, get the same ${what} text from the device as from the CPU`, {
+    skip: testCuda.skip,
+  }, async () => {
+    const [device, host] = [
+      await texts(testCuda.open(), decoding),
+      await texts(createOnnxRuntime({ threads: 1 }), decoding),
+    ]
+    assert.deepEqual(device, host)
+    assert.ok(new Set(device).size > 3, `the texts differ: ${device}`)
+  })
+}

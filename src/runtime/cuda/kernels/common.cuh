@@ -1,4 +1,4 @@
-// What the kernels share: reductions over the 32 lanes of a warp in a fixed order, and bfloat16 numbers.
+// What the kernels share: reductions over the 32 lanes of a warp in a fixed order, and numbers of 16 bits.
 #define ALL_LANES 0xffffffffu
 /** Below every score, and still a number: a difference of two of them is 0, not undefined. */
 #define LOWEST (-3.0e38f)
@@ -21,6 +21,23 @@ __device__ __forceinline__ unsigned short toBfloat16(float value) {
   unsigned bits = __float_as_uint(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return (unsigned short)(bits >> 16 | 64);
   return (unsigned short)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+/** IEEE 754 binary16: a sign, 5 bits of exponent, 10 of fraction. */
+__device__ __forceinline__ float fromFloat16(unsigned short half) {
+  unsigned sign = (half & 0x8000u) << 16, rest = half & 0x7fffu;
+  // Below 2^-14 the fraction alone counts, in units of 2^-24.
+  if (rest < 0x400u) return __uint_as_float(sign | __float_as_uint((float)rest * 5.9604644775390625e-8f));
+  return __uint_as_float(sign | (rest >= 0x7c00u ? 0x7f800000u | rest << 13 : (rest << 13) + 0x38000000u));
+}
+
+/** To the nearest, as above; what is too large becomes the largest number there is. */
+__device__ __forceinline__ unsigned short toFloat16(float value) {
+  unsigned bits = __float_as_uint(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return (unsigned short)(sign | 0x7e00u);
+  if (magnitude >= 0x477ff000u) return (unsigned short)(sign | 0x7bffu);
+  if (magnitude < 0x38800000u) return (unsigned short)(sign | (unsigned)rintf(__uint_as_float(magnitude) * 16777216.0f));
+  return (unsigned short)(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13);
 }
 
 /** Whether four numbers at a time can be read and written at these places: parts of a whole may begin anywhere. */

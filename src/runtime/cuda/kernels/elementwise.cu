@@ -1,4 +1,4 @@
-// Sums and products of numbers one by one, with a scalar or broadcast; tanh; fill; rounding to bfloat16.
+// Sums and products of numbers one by one, with a scalar or broadcast; tanh; fill; rounding to 16 bits.
 
 /** Extents of the result, last axis last, and how far x and y move along each; 0 where they are stretched. */
 struct Broadcast {
@@ -76,4 +76,10 @@ extern "C" __global__ void __launch_bounds__(256) fill(float* __restrict__ out, 
 extern "C" __global__ void __launch_bounds__(256) to_bfloat16(const float* __restrict__ x, unsigned short* __restrict__ out, int width, int stride, int count) {
   int at = blockIdx.x * blockDim.x + threadIdx.x;
   if (at < count) out[at] = toBfloat16(x[(long long)(at / width) * stride + at % width]);
+}
+
+/** The same, of numbers that are multiplied by a power of two first. */
+extern "C" __global__ void __launch_bounds__(256) to_float16(const float* __restrict__ x, unsigned short* __restrict__ out, int width, int stride, int count, float scale) {
+  int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < count) out[at] = toFloat16(x[(long long)(at / width) * stride + at % width] * scale);
 }

@@ -17,6 +17,12 @@ extern "C" __global__ void __launch_bounds__(128) gather_bfloat16(const unsigned
   for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = fromBfloat16(from[i]);
 }
 
+extern "C" __global__ void __launch_bounds__(128) gather_float16(const unsigned short* __restrict__ table, const int* __restrict__ indices, float* __restrict__ out, int width, int stride) {
+  const unsigned short* from = table + (long long)indices[blockIdx.x] * stride;
+  float* to = out + (long long)blockIdx.x * width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = fromFloat16(from[i]);
+}
+
 /** One block for each row of `out`: it looks through all indices, so rows are added in their order and no bit is left to chance. */
 extern "C" __global__ void __launch_bounds__(128) scatter_add(const float* __restrict__ rows, const int* __restrict__ indices, float* __restrict__ out, int count, int width) {
   __shared__ int hits[128];

@@ -10,7 +10,7 @@ const files = ['driver.cc', 'nvrtc.cc', 'cublaslt.cc'] as const
 const headers = ['cuda_on_cpu.h', 'stand_in.h'] as const
 /** All three are one library: it is found under each name. */
 const names = ['libcuda.so.1', 'libnvrtc.so.12', 'libcublasLt.so.12'] as const
-const flags = [
+const flags: string[] = [
   '-std=c++17',
   '-O3',
   '-march=native',
@@ -20,6 +20,11 @@ const flags = [
   '-fvisibility=hidden',
   `-DSTAND_IN_FOLDER="${sources}"`,
 ]
+
+/** Reads and writes outside of any allocation, of shared memory or of a stack, and what C++ leaves undefined, end the process with a report. */
+const sanitizers = '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g'
+export const isSanitized = process.env['PREAMBLE_SANITIZE'] === '1'
+if (isSanitized) flags.push(...sanitizers.split(' '), '-O1', `-DSTAND_IN_SANITIZERS="${sanitizers}"`)
 
 const cache = path.join(tmpdir(), 'preamble-cuda-stand-in')
 

@@ -19,6 +19,11 @@ struct alignas(16) float4 {
 };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
+#ifdef __SANITIZE_ADDRESS__
+#include <dlfcn.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 namespace emu {
 
 enum class State { ready, atBlock, atWarp, done };
@@ -34,6 +39,8 @@ struct Fiber {
   /** Shuffles so far: two slots in turn, so that one meeting of the warp is enough for each. */
   unsigned shuffles;
   bool started = false;
+  /** AddressSanitizer's. */
+  void* fake = nullptr;
 };
 
 constexpr size_t stackBytes = 128 * 1024;
@@ -48,12 +55,37 @@ inline const std::function<void()>* body = nullptr;
 /** Which threads go first: what is right does not depend on it. */
 inline bool backwards = false;
 
+// AddressSanitizer must know on which stack it is.
+#ifdef __SANITIZE_ADDRESS__
+inline const void* outerStack = nullptr;
+inline size_t outerBytes = 0;
+inline void* outerFake = nullptr;
+/** The C library's own: the sanitizer's would mark a whole stack at every switch, of which there are millions. */
+inline void jump(jmp_buf& to) {
+  static auto* real = reinterpret_cast<void (*)(__jmp_buf_tag*, int)>(dlsym(dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD), "_longjmp"));
+  real(to, 1);
+}
+inline void leaveFiber() { __sanitizer_start_switch_fiber(&self->fake, outerStack, outerBytes); }
+inline void enteredFiber() { __sanitizer_finish_switch_fiber(self->fake, &outerStack, &outerBytes); }
+inline void leaveScheduler(Fiber& fiber) { __sanitizer_start_switch_fiber(&outerFake, fiber.stack.data(), fiber.stack.size()); }
+inline void enteredScheduler() { __sanitizer_finish_switch_fiber(outerFake, nullptr, nullptr); }
+#else
+inline void jump(jmp_buf& to) { _longjmp(to, 1); }
+inline void leaveFiber() {}
+inline void enteredFiber() {}
+inline void leaveScheduler(Fiber&) {}
+inline void enteredScheduler() {}
+#endif
+
 __attribute__((noinline)) inline void wait(State state) {
   self->state = state;
-  if (_setjmp(self->where) == 0) _longjmp(scheduler, 1);
+  leaveFiber();
+  if (_setjmp(self->where) == 0) jump(scheduler);
+  enteredFiber();
 }
 
 inline void entry() {
+  enteredFiber();
   // A fiber serves one block after the other; `self` is another one whenever it wakes.
   for (;;) {
     (*body)();
@@ -63,10 +95,11 @@ inline void entry() {
 
 __attribute__((noinline)) inline void resume(Fiber& fiber) {
   self = &fiber;
-  if (_setjmp(scheduler) != 0) return;
-  if (fiber.started) _longjmp(fiber.where, 1);
+  if (!fiber.started) fiber.stack.resize(stackBytes);
+  leaveScheduler(fiber);
+  if (_setjmp(scheduler) != 0) return enteredScheduler();
+  if (fiber.started) jump(fiber.where);
   fiber.started = true;
-  fiber.stack.resize(stackBytes);
   getcontext(&fiber.first);
   fiber.first.uc_stack.ss_sp = fiber.stack.data();
   fiber.first.uc_stack.ss_size = fiber.stack.size();
@@ -204,5 +237,13 @@ inline unsigned __float_as_uint(float value) {
   unsigned bits;
   memcpy(&bits, &value, 4);
   return bits;
+}
+template <class T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+T max(T a, T b) {
+  return a < b ? b : a;
 }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }

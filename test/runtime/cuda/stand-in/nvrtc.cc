@@ -52,6 +52,9 @@ EXPORT int nvrtcCompileProgram(uint64_t handle, int count, const char** options)
   std::string base = folder;
   std::ofstream(base + "/kernels.cc") << "#include \"" STAND_IN_FOLDER "/cuda_on_cpu.h\"\n" << program->source << binders(program->source);
   std::string command = "g++ -std=c++17 -O2 -fPIC -shared -fno-strict-aliasing -ffp-contract=off -U_FORTIFY_SOURCE -w -fno-gnu-unique";
+#ifdef STAND_IN_SANITIZERS
+  command += " -O1 " STAND_IN_SANITIZERS;
+#endif
   for (int i = 0; i < count; i++)
     if (strncmp(options[i], "-D", 2) == 0) command += std::string(" ") + options[i];
   command += " -o " + base + "/kernels.so " + base + "/kernels.cc 2> " + base + "/log";

@@ -20,6 +20,7 @@ enum Result {
   notFound = 500,
   illegalAddress = 700,
   launchFailed = 719,
+  notSupported = 801,
   captureInvalidated = 901,
 };
 

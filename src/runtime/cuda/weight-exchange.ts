@@ -1,0 +1,121 @@
+// Weights that one process has on the device and others use: the engine lends them, trainings borrow; handles lie in files.
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import type { Driver } from './driver.ts'
+
+export interface ExchangeOptions {
+  /** Where handles lie. Made when first needed. */
+  readonly folder: string
+  /** Whoever lends must outlive all who borrow. */
+  readonly role: 'lends' | 'borrows'
+  /** Hears once why memory is not shared. */
+  readonly warn: (message: string) => void
+  /** Smaller weights are copied. */
+  readonly bytesMin?: number
+}
+
+/** Below it the driver puts several allocations into one piece of memory, and a handle is one of the whole piece. */
+const bytesMinDefault = 2 * 2 ** 20
+
+interface Lent {
+  readonly process: number
+  readonly bytes: number
+  /** In hexadecimal digits. */
+  readonly handle: string
+}
+
+export class WeightExchange {
+  readonly #driver: Driver
+  readonly #options: ExchangeOptions
+  readonly #device: string
+  readonly #borrowed = new Set<bigint>()
+  readonly #lent = new Set<bigint>()
+  #isRefused = false
+
+  constructor(driver: Driver, options: ExchangeOptions) {
+    this.#driver = driver
+    this.#options = options
+    this.#device = driver.facts(0).uuid
+  }
+
+  /** null: nobody lends it. `isRight` is asked before it is trusted. */
+  borrow(key: string, bytes: number, isRight: (address: bigint) => boolean): bigint | null {
+    if (this.#options.role !== 'borrows' || !this.#concerns(bytes)) return null
+    const lent = readLent(this.#file(key))
+    if (lent === null || lent.bytes !== bytes || !isAlive(lent.process)) return null
+    try {
+      const address = this.#driver.openShared(Buffer.from(lent.handle, 'hex'))
+      if (isRight(address)) {
+        this.#borrowed.add(address)
+        return address
+      }
+      this.#driver.closeShared(address)
+    } catch (error) {
+      this.#refuse(error)
+    }
+    return null
+  }
+
+  lend(key: string, bytes: number, address: bigint): void {
+    const { role, folder } = this.#options
+    if (role !== 'lends' || !this.#concerns(bytes)) return
+    try {
+      const handle = Buffer.from(this.#driver.share(address)).toString('hex')
+      // Others may be using it for as long as this process lives.
+      this.#lent.add(address)
+      mkdirSync(folder, { recursive: true })
+      const lent: Lent = { process: process.pid, bytes, handle }
+      // Whole or not at all: another process may be looking.
+      const temporary = `${this.#file(key)}.${randomUUID()}`
+      writeFileSync(temporary, JSON.stringify(lent))
+      renameSync(temporary, this.#file(key))
+    } catch (error) {
+      this.#refuse(error)
+    }
+  }
+
+  /** Memory of `lend` stays; the rest is given back. */
+  free(address: bigint): void {
+    if (this.#lent.has(address)) return
+    if (this.#borrowed.delete(address)) this.#driver.closeShared(address)
+    else this.#driver.free(address)
+  }
+
+  #concerns(bytes: number): boolean {
+    return !this.#isRefused && bytes >= (this.#options.bytesMin ?? bytesMinDefault)
+  }
+
+  #refuse(error: unknown): void {
+    this.#isRefused = true
+    const what =
+      this.#options.role === 'lends' ? 'are not lent to trainings' : 'are copied, not borrowed from the engine'
+    this.#options.warn(`weights on the device ${what}: ${(error as Error).message}`)
+  }
+
+  #file(key: string): string {
+    const name = createHash('sha256')
+      .update(JSON.stringify([this.#device, key]))
+      .digest('hex')
+    return path.join(this.#options.folder, `${name}.json`)
+  }
+}
+
+/** null where there is none, or one that was damaged. */
+function readLent(file: string): Lent | null {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as Lent
+  } catch {
+    return null
+  }
+}
+
+/** Another process; memory of one's own is not opened by a handle. */
+function isAlive(id: number): boolean {
+  if (id === process.pid) return false
+  try {
+    return process.kill(id, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
