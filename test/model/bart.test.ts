@@ -3,15 +3,24 @@ import assert from 'node:assert/strict'
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
+import type { Graph } from '../../src/graph/graph.ts'
 import { openModel } from '../../src/model/model.ts'
+import { OnnxDecodeSession } from '../../src/runtime/onnx/decode-session.ts'
+import type { LinearForm } from '../../src/runtime/onnx/forms.ts'
+import { keysByPosition } from '../../src/runtime/onnx/keys-by-position.ts'
+import { isExact } from '../../src/runtime/onnx/measure.ts'
+import { decodingForms } from '../../src/runtime/onnx/measure-decoding.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
+import { SourceReader } from '../../src/runtime/onnx/source-reader.ts'
 import type { DecodeSession, Past, RowSource, Runtime } from '../../src/runtime/runtime.ts'
 import { bartFolder, bartGolden as golden } from '../golden/bart.ts'
 import { testCuda } from '../runtime/cuda/runtimes.ts'
 
+const quantizedFolder = await mkdtemp(path.join(tmpdir(), 'preamble-bart-decoding-'))
+after(() => rm(quantizedFolder, { recursive: true }))
 const model = await openModel(`${bartFolder}/model`)
-const onnx = createOnnxRuntime({ threads: 1 })
+const onnx = createOnnxRuntime({ threads: 1, fast: { folder: quantizedFolder } })
 let cuda: Runtime | null = null
 const runtimes = [
   { name: 'onnx', skip: false, open: (): Runtime => onnx },
@@ -19,15 +28,9 @@ const runtimes = [
 ] as const
 const { heads, headDim } = model.config
 
-async function openSession(runtime: Runtime, rowsMax: number): Promise<DecodeSession> {
+async function openSession(runtime: Runtime, rowsMax: number, form = 'float32'): Promise<DecodeSession> {
   const layout = { ...model.config, rowsMax, sourceMax: 96 }
-  return runtime.openSession(
-    model.forwardGraph(runtime.segments),
-    model.weights,
-    layout,
-    'float32',
-    model.sourceGraph(),
-  )
+  return runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout, form, model.sourceGraph())
 }
 
 function pastAt(attachment: string): Past {
@@ -105,6 +108,72 @@ for (const { name, skip, open } of runtimes) {
     assert.deepEqual(copied, next)
     await session.dispose()
   })
+}
+
+/** Rows with and without prefixes and their sources, and ten steps of tokens that are given: logits [steps, rows, vocabulary]. */
+async function logitsOf(segments: number, shortMax: number): Promise<Float32Array[]> {
+  const forward = model.forwardGraph(segments)
+  const [fed, encoder] = [keysByPosition(forward), model.sourceGraph() as Graph]
+  const layout = { ...model.config, rowsMax: 6, sourceMax: 96 }
+  const reader = new SourceReader(await onnx.compile(encoder, model.weights), encoder, layout)
+  const program = await onnx.compile(fed, model.weights)
+  const session = new OnnxDecodeSession(program, forward, layout, reader, shortMax)
+  await generate(session, greedyCase.rows)
+  const logits: Float32Array[] = []
+  for (let step = 0; step < 10; step++) {
+    if (step === 4) session.copy(1, 4, 0, session.lengths[1] as number)
+    const tokens = greedyCase.rows.map((_, row) => [(7 * step + 5 * row) % session.vocabulary])
+    logits.push((await session.extend(0, tokens)).slice())
+  }
+  await session.dispose()
+  return logits
+}
+
+for (const segments of [2, 3]) {
+  test(`rows that are kept apart as long ones say the same of their sources, with ${segments} segments`, async () => {
+    const expected = await logitsOf(segments, model.config.positionsMax)
+    // Rows with a prefix are long soon, the others later.
+    for (const [step, logits] of (await logitsOf(segments, 9)).entries()) {
+      const unlike = logits.findIndex((logit, i) => !(Math.abs(logit - (expected[step]?.[i] as number)) < 1e-4))
+      assert.equal(unlike, -1, `step ${step}: ${logits[unlike]}, not ${expected[step]?.[unlike]}`)
+    }
+  })
+}
+
+/** Of the logits' deviation. */
+const tolerance = 0.05
+
+for (const { name, skip, open, forms } of [
+  { ...runtimes[0], forms: decodingForms.filter((form) => form !== 'float32') },
+  { ...runtimes[1], forms: ['bfloat16', 'float16'] },
+]) {
+  for (const form of forms) {
+    test(`${name}: decoding in ${form} is within ${tolerance} of the deviation of logits in float32`, {
+      skip,
+    }, async (t) => {
+      if (name === 'onnx' && !(await isExact(form as LinearForm, 1)))
+        return t.skip(`this processor's kernel for ${form} weights is inexact`)
+      const logits: Float32Array[] = []
+      for (const each of ['float32', form]) {
+        const session = await openSession(open(), 1, each)
+        const [row] = greedyCase.rows as [(typeof greedyCase.rows)[number]]
+        session.seed(0, pasts.self)
+        const source = { tokens: row.source, encoder: pasts.encoder, cross: pasts.cross }
+        await session.read([{ row: 0, source }])
+        logits.push((await session.extend(0, [[2, ...row.tokens[0]!.slice(0, 3)]])).slice())
+        await session.dispose()
+      }
+      const [exact, rounded] = logits as [Float32Array, Float32Array]
+      const error = deviation(rounded.map((logit, i) => logit - (exact[i] as number)))
+      assert.ok(error > 0, `nothing is in ${form}`)
+      assert.ok(error < tolerance * deviation(exact), `off by ${error / deviation(exact)}`)
+    })
+  }
+}
+
+function deviation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length)
 }
 
 async function refused(changes: object, generation: object | null = null): Promise<unknown> {

@@ -13,6 +13,8 @@ import type { TrainingData, TrainingOptions, TrainingRun } from '../../src/train
 import { SharedSteps } from '../../src/train/shared-steps.ts'
 import { openTraining, type TrainerParts } from '../../src/train/trainer.ts'
 import { bartFolder } from '../golden/bart.ts'
+import { assertClose } from '../golden/gpt2.ts'
+import { testCuda } from '../runtime/cuda/runtimes.ts'
 import { advance, finish } from './runs.ts'
 import { letterTokenizer, tinyData, tinyOptions } from './tiny.ts'
 
@@ -99,6 +101,33 @@ test('trainings at different places that share their steps end bit for bit as ea
   const together = await Promise.all(runs.map(ending))
   for (const [i, options] of kinds.entries())
     assert.deepEqual(together[i], await ending(await open(options)), `training ${i}`)
+})
+
+const { skip } = testCuda
+
+test('on a device optimizer steps of all places have the losses of those on the host, alone and shared', {
+  skip,
+}, async () => {
+  const kinds: readonly Partial<TrainingOptions>[] = [
+    { seed: 1, steps: 4 },
+    { seed: 2, steps: 4, attachments: ['cross'], reparametrization: 0 },
+    { seed: 3, steps: 4, attachments: ['encoder_self', 'decoder_self'], dropout: 0.3, accumulation: 2 },
+  ]
+  const losses = async (run: TrainingRun): Promise<number[]> => {
+    const all = (await finish(run)).map(({ loss }) => loss)
+    await run.dispose()
+    return all
+  }
+  const device = { ...parts, runtime: testCuda.open() }
+  assert.ok(device.runtime.training !== undefined)
+  const sharing = { ...device, steps: new SharedSteps(device.runtime, parts.model) }
+  const runs = await Promise.all(kinds.map((each) => open(each, null, null, sharing)))
+  const together = await Promise.all(runs.map(losses))
+  for (const [i, options] of kinds.entries()) {
+    const expected = await losses(await open(options))
+    assertClose(`losses of training ${i}`, await losses(await open(options, null, null, device)), expected, 1e-5)
+    assertClose(`losses of training ${i} beside others`, together[i] as number[], expected, 1e-5)
+  }
 })
 
 test('in 8 bits the loss of all three places is near that of float32', async () => {
