@@ -272,10 +272,11 @@ async function prefixes(folder: string, threads: number, rounds: number): Promis
 }
 
 async function againstPeft(folder: string, threads: number, rounds: number): Promise<Figures> {
-  const { python, 'peft-dtype': dtype } = values
-  const model = await openModel(folder)
-  const runtime = createOnnxRuntime({ threads, packed: true })
-  return compareGeneration(runtime, { model, folder, rows: count('rows', servedRows), rounds, threads, python, dtype })
+  const { python, precision, 'peft-dtype': dtype } = values
+  const [runtime, model] = [packedRuntime(threads), await openModel(folder)]
+  const form = precision === 'fast' ? await runtime.decodingForm(model.forwardGraph(), model.weights) : 'float32'
+  const shared = { model, folder, rows: count('rows', servedRows), rounds, threads }
+  return compareGeneration(runtime, { ...shared, python, dtype, form })
 }
 
 /** Ends with 1 when something does not hold, but only after the figures. */

@@ -22,6 +22,8 @@ export interface GenerationOptions {
   readonly python: string
   /** Of PEFT's weights: float32 or bfloat16. */
   readonly dtype: string
+  /** In which ours decodes. */
+  readonly form: string
 }
 
 const prefixLength = 10
@@ -35,10 +37,8 @@ const settleMs = 300
 /** Tokens per second of ours, of PEFT's one row at a time, and of a batch of PEFT's whose rows all have one prefix. */
 export async function compareGeneration(runtime: Runtime, options: GenerationOptions): Promise<Figures> {
   const { model, rows, rounds } = options
-  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, {
-    ...model.config,
-    rowsMax: rows,
-  })
+  const layout = { ...model.config, rowsMax: rows }
+  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout, options.form)
   const tokenizer = endless(await openTokenizer(options.folder))
   const registry = new PrefixRegistry(new MemoryStore())
   const prefixIds = await storePrefixes(registry, model, tokenizer, { count: rows, prefixLength, seed: 1 })
@@ -62,6 +62,7 @@ export async function compareGeneration(runtime: Runtime, options: GenerationOpt
   return {
     model: model.name,
     rows,
+    form: options.form,
     tokensPerSecond: median(ours),
     peftDtype: options.dtype,
     peftTokensPerSecond: median(singles),

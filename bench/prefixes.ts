@@ -39,35 +39,35 @@ const slack = 1.01
 export async function measurePrefixes(runtime: Runtime, options: PrefixesOptions): Promise<Figures[]> {
   const { model, prefixes, rows, seed } = options
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-bench-prefixes-'))
-  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, {
-    ...model.config,
-    rowsMax: rows,
-  })
+  const open = (): Promise<DecodeSession> =>
+    runtime.openSession(model.forwardGraph(runtime.segments), model.weights, { ...model.config, rowsMax: rows })
+  // An engine remembers what its rows hold, so each side has rows of its own.
+  const sessions = { one: await open(), many: await open() }
   try {
     const tokenizer = endless(await openTokenizer(options.folder))
     const registry = new PrefixRegistry(await openStore(folder))
     const ids = await storePrefixes(registry, model, tokenizer, { count: prefixes, prefixLength, seed })
     const held = Math.max(smallPoolRowsMin * rows, Math.round(smallPoolShare * prefixes))
-    const parts = { session, tokenizer, registry, ids }
+    const parts = { sessions, tokenizer, registry, ids }
     return [
       { pool: 'all', ...(await comparePool(parts, prefixes, options)) },
       { pool: `${held}`, ...(await comparePool(parts, held, options)) },
     ]
   } finally {
-    await session.dispose()
+    await Promise.all([sessions.one.dispose(), sessions.many.dispose()])
     await rm(folder, { recursive: true, force: true })
   }
 }
 
 interface Parts {
-  readonly session: DecodeSession
+  readonly sessions: Readonly<Record<'one' | 'many', DecodeSession>>
   readonly tokenizer: Tokenizer
   readonly registry: PrefixRegistry
   readonly ids: readonly string[]
 }
 
 async function comparePool(parts: Parts, held: number, options: PrefixesOptions): Promise<Figures> {
-  const { session, tokenizer, registry, ids } = parts
+  const { sessions, tokenizer, registry, ids } = parts
   const { model, rows, rounds, seed } = options
   const limits = { ...defaultLimits, prefixBytesMax: Math.ceil(slack * held * prefixBytes(model, prefixLength)) }
   const loadsMs: number[] = []
@@ -77,8 +77,8 @@ async function comparePool(parts: Parts, held: number, options: PrefixesOptions)
     loadsMs.push(performance.now() - startMs)
     return prefix
   }
-  const many = new Engine({ session, tokenizer, loadPrefix, limits })
-  const one = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits })
+  const many = new Engine({ session: sessions.many, tokenizer, loadPrefix, limits })
+  const one = new Engine({ session: sessions.one, tokenizer, loadPrefix: (id) => registry.load(id), limits })
   const random = new Random(seed)
   const inputs = await inputsOfLength(tokenizer, random, { count: rows, tokens: promptTokens })
   const count = requestsPerRow * rows

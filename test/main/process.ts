@@ -68,7 +68,7 @@ export async function waitForJob(
   service: ServiceProcess,
   jobId: string,
   done: (job: JobBody) => boolean,
-  limitMs = 120_000,
+  limitMs = 300_000,
 ): Promise<JobBody> {
   const endMs = performance.now() + limitMs
   for (;;) {
