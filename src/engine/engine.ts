@@ -35,6 +35,11 @@ export interface EngineLimits {
   readonly prefixBytesMax: number
 }
 
+/** Turns of the event loop between two steps that loads may have in any case. */
+const loadingTurns = 8
+/** What loads may take of the time of a step, while others decode. */
+const loadingShare = 0.05
+
 export const defaultLimits: EngineLimits = { waitingMax: 256, prefillTokensMax: 256, prefixBytesMax: 512 * 2 ** 20 }
 
 export interface EngineParts {
@@ -271,13 +276,22 @@ export class Engine {
   /** Runs while there is work; what it throws is a bug, and ends the thread. The event loop turns between steps, so that requests and cancellations arrive. */
   async #run(): Promise<void> {
     for (;;) {
-      await nextTurn()
+      await this.#turn()
       for (const arrive of this.#inbox.splice(0)) arrive()
       const { prefillTokensMax } = this.#parts.limits
       const pieceTokens = this.#pace.pieceTokens(this.#scheduler.decoding, prefillTokensMax)
       const batch = this.#closed ? null : this.#scheduler.next(pieceTokens)
       if (batch === null) return
       await this.#step(batch)
+    }
+  }
+
+  /** While prefixes are loading there are several: each of the reads of a load takes one, and would wait for a step each. */
+  async #turn(): Promise<void> {
+    const endMs = performance.now() + loadingShare * this.#pace.decodeMs
+    for (let turn = 0; turn === 0 || this.#pool.loading > 0; turn++) {
+      if (turn >= loadingTurns && performance.now() >= endMs) return
+      await nextTurn()
     }
   }
 

@@ -123,17 +123,21 @@ test('accounts come across the thread: with the end, after leaving, and null whe
 
     const abort = new AbortController()
     const left = deferred()
-    const events = client.generate(request({ maxNewTokens: 900_000 }), abort.signal, (account) => {
-      keep(account)
-      left.resolve()
-    })
+    const events = client.generate(
+      request({ maxNewTokens: 900_000, minNewTokens: 900_000 }),
+      abort.signal,
+      (account) => {
+        keep(account)
+        left.resolve()
+      },
+    )
     await events.next()
     abort.abort()
     await assert.rejects(events.next().then(() => events.next()))
     await left.promise
     assert.ok((accounts[1]?.outputTokens ?? 0) >= 1)
 
-    const running = client.generate(request({ maxNewTokens: 900_000 }), never, keep)
+    const running = client.generate(request({ maxNewTokens: 900_000, minNewTokens: 900_000 }), never, keep)
     await running.next()
     await assert.rejects(collect(client.generate(request({ prefixId: 'exit' }), never, keep)))
     await assert.rejects(collect(running))

@@ -12,7 +12,7 @@ import { byteTokenizer } from './fake-tokenizer.ts'
 import { collect, deferred, request, sampling, serviceError, testPrefix } from './requests.ts'
 
 const never = new AbortController().signal
-const endless = request({ maxNewTokens: 900_000 })
+const endless = request({ maxNewTokens: 900_000, minNewTokens: 900_000 })
 
 test('the client answers what the engine answers', async () => {
   await withClient('works', {}, async (client) => {

@@ -12,7 +12,7 @@ const never = new AbortController().signal
 test('a cancelled request frees its rows at once, even when nobody reads its events', async () => {
   const { engine } = makeEngine({}, new FakeSession(257, { ...fakeLayout, rowsMax: 1, positionsMax: 100_000 }))
   const abort = new AbortController()
-  const endless = request({ maxNewTokens: 90_000, stop: [] })
+  const endless = request({ maxNewTokens: 90_000, minNewTokens: 90_000, stop: [] })
   const events = engine.generate(endless, abort.signal)
   await events.next()
   const waiting = collect(engine.generate(request({ maxNewTokens: 3 }), never))
@@ -27,7 +27,7 @@ test('a caller that stops reading frees its rows, and one in line its place', as
     { waitingMax: 1 },
     new FakeSession(257, { ...fakeLayout, rowsMax: 1, positionsMax: 100_000 }),
   )
-  const events = engine.generate(request({ maxNewTokens: 90_000 }), never)
+  const events = engine.generate(request({ maxNewTokens: 90_000, minNewTokens: 90_000 }), never)
   await events.next()
   const abort = new AbortController()
   const inLine = collect(engine.generate(request(), abort.signal))
@@ -53,7 +53,7 @@ test('a signal that has fired before, or fires while the prefix is loading, ends
 
 test('a deadline ends what waits and what runs, and frees its rows', async () => {
   const { engine } = makeEngine({}, new FakeSession(257, { ...fakeLayout, rowsMax: 1, positionsMax: 1_000_000 }))
-  const endless = request({ maxNewTokens: 900_000 })
+  const endless = request({ maxNewTokens: 900_000, minNewTokens: 900_000 })
   const over = serviceError('deadline_exceeded', '20 ms')
   const running = assert.rejects(collect(engine.generate({ ...endless, deadlineMs: 20 }, never)), over)
   const waiting = assert.rejects(collect(engine.generate({ ...endless, deadlineMs: 20 }, never)), over)
