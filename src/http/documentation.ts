@@ -10,7 +10,7 @@ const tags = [
   { name: 'prefixes', description: 'Train, look at, fetch, import and delete prefixes.' },
   { name: 'datasets', description: 'Examples that are stored once and used by many trainings.' },
   { name: 'generate', description: 'Text from the frozen model, with or without a prefix.' },
-  { name: 'jobs', description: 'Trainings that wait, run or have ended.' },
+  { name: 'jobs', description: 'Trainings and evaluations that wait, run or have ended.' },
   { name: 'openai', description: "OpenAI's interface over the same prefixes: its clients work with it unchanged." },
   { name: 'service', description: 'The service itself: is it alive, is it ready, what has it done.' },
 ]

@@ -62,7 +62,7 @@ export const CompletionBody = requestBody(
       { default: null },
     ),
     user: Nullable(Type.String({ maxLength: 512 }), { default: null, description: 'Taken and not acted on.' }),
-    // What follows is refused by name where it would change the answer: see unsupported.ts.
+    // logprobs and suffix are refused by name where they would change the answer: see unsupported.ts.
     logprobs: Nullable(Type.Integer({ minimum: 0, maximum: 5 }), { default: null, description: 'null alone.' }),
     presence_penalty: Nullable(Type.Number(penalty), { default: null }),
     frequency_penalty: Nullable(Type.Number(penalty), { default: null }),

@@ -1,4 +1,4 @@
-// Trainings that wait, run or have ended: looked at, followed, cancelled.
+// Trainings and evaluations that wait, run or have ended: looked at, followed, cancelled.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { ServiceError } from '../../errors/errors.ts'

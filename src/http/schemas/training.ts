@@ -97,7 +97,8 @@ export const Training = withoutDefaulted(
     }),
     precision: Word(['float32', 'fast'], {
       default: defaults.precision,
-      description: 'Of products with frozen weights while training: `fast` is 8 bits, where the machine is faster so.',
+      description:
+        'Of products with frozen weights while training: `fast` is 8 bits, where the machine is faster so, and 16 bits on an NVIDIA GPU.',
     }),
   },
   { default: {}, description: 'Everything has a default that works; null means chosen for you, by trying.' },
