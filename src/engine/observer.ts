@@ -1,6 +1,6 @@
 // What is seen of each step of the engine: one call after it, whatever the number of rows.
 import type { Continuation } from './generation.ts'
-import { nowMs } from './stopwatch.ts'
+import { nowMs } from '../tracing/tracing.ts'
 
 export interface Step {
   /** `mixed`: pieces of prompts beside rows that decode. */

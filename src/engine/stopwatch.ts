@@ -1,4 +1,5 @@
 // Times one request on its way through the engine: the account that logs, figures and traces are made of.
+import { nowMs } from '../tracing/tracing.ts'
 
 /**
  * What became of one request. Times are milliseconds since 1970 and can be compared between threads; null: it never came to
@@ -31,11 +32,6 @@ interface Made {
 interface Pace {
   readonly firstMs: number
   lastMs: number
-}
-
-/** Milliseconds since 1970, with fractions; it never goes back. */
-export function nowMs(): number {
-  return performance.timeOrigin + performance.now()
 }
 
 export class Stopwatch {

@@ -2,7 +2,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
 import type { Generations } from './generations.ts'
-import type { Metrics } from './metrics.ts'
 import type { HttpParts } from './parts.ts'
 import { type Streams, withinMs } from './streams.ts'
 
@@ -11,7 +10,6 @@ export interface Asking {
   readonly request: FastifyRequest
   readonly reply: FastifyReply
   readonly generations: Generations
-  readonly metrics: Metrics
 }
 
 export type Generation = Extract<GenerateEvent, { type: 'done' }>
@@ -19,14 +17,12 @@ export type Generation = Extract<GenerateEvent, { type: 'done' }>
 /** The whole answer. A client that hangs up stops its decoding, and gives its rows to another. */
 export async function generateWhole(
   asked: GenerateRequest,
-  { request, reply, generations, metrics }: Asking,
+  { request, reply, generations }: Asking,
 ): Promise<Generation> {
   const abort = new AbortController()
   reply.raw.once('close', () => abort.abort())
   for await (const event of generations.generate(request, asked, abort.signal)) {
-    if (event.type !== 'done') continue
-    metrics.countTokens(event.usage.outputTokens)
-    return event
+    if (event.type === 'done') return event
   }
   throw unfinished()
 }
@@ -51,12 +47,11 @@ export async function beginStream(
 }
 
 /** The events, `done` the last. */
-export async function* readEvents({ events, first }: Begun, metrics: Metrics): AsyncGenerator<GenerateEvent, void> {
+export async function* readEvents({ events, first }: Begun): AsyncGenerator<GenerateEvent, void> {
   try {
     for (let next = first; ; next = events.next()) {
       const { value, done } = await next
       if (done === true) throw unfinished()
-      if (value.type === 'done') metrics.countTokens(value.usage.outputTokens)
       yield value
       if (value.type === 'done') return
     }

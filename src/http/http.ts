@@ -49,7 +49,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
   void app.register(async (guarded) => {
     guard(guarded, parts.apiKeys)
     await guarded.register(serviceRoutes(parts, metrics))
-    await guarded.register(generateRoutes(parts, generations, streams, metrics))
+    await guarded.register(generateRoutes(parts, generations, streams))
     await guarded.register(trainRoutes(parts, observations))
     await guarded.register(prefixRoutes(parts, metrics))
     await guarded.register(evaluationRoutes(parts, observations))

@@ -47,12 +47,9 @@ export class Metrics {
     return this.#registry.contentType
   }
 
-  countTokens(tokens: number): void {
-    this.#tokens.inc(tokens)
-  }
-
   countGeneration(ended: Ended): void {
     this.#prefixes.ended(ended)
+    if (ended.outcome === 'done') this.#tokens.inc(ended.outputTokens)
   }
 
   /** Of a prefix that was deleted: its series go. */

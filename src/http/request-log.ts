@@ -1,6 +1,6 @@
 // One line in the log, one count and one span for every request, whichever way it ends, and no text of its user in any.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { type Span, type Tracing, noTracing } from '../tracing/tracing.ts'
+import { noTracing, nowMs, type Span, type Tracing } from '../tracing/tracing.ts'
 import type { Metrics } from './metrics.ts'
 import { RequestStory } from './request-story.ts'
 
@@ -65,7 +65,7 @@ export function observeRequests(app: FastifyInstance, metrics: Metrics, observat
       // The route's pattern, not the path: few values, and nothing that a user wrote.
       const route = request.routeOptions.url ?? 'none'
       const ms = Math.round((performance.now() - startMs) * 10) / 10
-      const endMs = performance.timeOrigin + performance.now()
+      const endMs = nowMs()
       metrics.countRequest(method, route, status, ms)
       // What a client that left had made so far is known a step later.
       story.whenTold(() => {

@@ -1,6 +1,6 @@
 // The parts of a job as a span sees them: each stage of the job becomes a child of it, and the job itself knows nothing of it.
 import type { PrefixLoader } from '../engine/request.ts'
-import type { Attributes, Span, Tracing } from '../tracing/tracing.ts'
+import { type Attributes, nowMs, type Span, type Tracing } from '../tracing/tracing.ts'
 import type { TrainingProgress, TrainingRun } from '../train/options.ts'
 import type { ChildJob } from './child-messages.ts'
 import type { EvaluationParts } from './evaluation.ts'
@@ -81,7 +81,7 @@ function tracedParts(parts: Parts, span: Span): Parts {
 
 /** From its opening to its end: an engine generates for one system. */
 async function openTracedEngine({ openEngine }: Parts, span: Span, ...asked: [PrefixLoader, number]) {
-  const startMs = performance.timeOrigin + performance.now()
+  const startMs = nowMs()
   const engine = await openEngine(...asked)
   const child = span.child('generate', { startMs })
   return {
@@ -110,7 +110,7 @@ function tracedRun(run: TrainingRun, span: Span): TrainingRun {
 
 /** While progress tells of choosing it is the stage `choose`, afterwards `steps`. */
 async function* tracedSteps(run: TrainingRun, span: Span, signal: AbortSignal): AsyncGenerator<TrainingProgress, void> {
-  let startMs = performance.timeOrigin + performance.now()
+  let startMs = nowMs()
   let stage = null as { readonly name: string; readonly span: Span } | null
   try {
     for await (const progress of run.steps(signal)) {
@@ -120,7 +120,7 @@ async function* tracedSteps(run: TrainingRun, span: Span, signal: AbortSignal): 
         stage = { name, span: span.child(name, { startMs, attributes: stepsBefore(name, progress) }) }
       }
       stage.span.set(stepsDone(name, progress))
-      startMs = performance.timeOrigin + performance.now()
+      startMs = nowMs()
       yield progress
     }
   } catch (error) {

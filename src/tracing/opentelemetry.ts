@@ -15,7 +15,15 @@ import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base'
-import type { Attributes, Span, SpanEnd, SpanOptions, TraceHeaders, Tracing } from './tracing.ts'
+import {
+  nowMs,
+  type Attributes,
+  type Span,
+  type SpanEnd,
+  type SpanOptions,
+  type TraceHeaders,
+  type Tracing,
+} from './tracing.ts'
 
 /** What has not been sent by then is lost: a collector that is away holds up no stop of the service. */
 const flushMsMax = 3_000
@@ -71,11 +79,6 @@ function startSpan(tracer: Tracer, parent: Context, name: string, options: SpanO
     child: (childName, childOptions = {}) => startSpan(tracer, context, childName, childOptions),
     end: (end) => endSpan(span, end),
   }
-}
-
-/** One clock for all that is told: the SDK's own would round some times to milliseconds, and children would begin before their elders. */
-function nowMs(): number {
-  return performance.timeOrigin + performance.now()
 }
 
 function endSpan(span: SdkSpan, { endMs = nowMs(), error }: SpanEnd = {}): void {

@@ -27,6 +27,14 @@ export interface Span {
   end(end?: SpanEnd): void
 }
 
+/**
+ * Milliseconds since 1970, with fractions; it never goes back. One clock for all that is told: OpenTelemetry's own would round
+ * some times to milliseconds, and children would begin before their elders.
+ */
+export function nowMs(): number {
+  return performance.timeOrigin + performance.now()
+}
+
 /** The two headers of W3C Trace Context. */
 export interface TraceHeaders {
   readonly traceparent?: string | string[] | undefined

@@ -12,7 +12,7 @@ import { findModel, modelIdOf } from './models.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
 export function completionRoutes(parts: HttpParts, shared: Shared): FastifyPluginAsyncTypebox {
-  const { streams, metrics, generations } = shared
+  const { streams, generations } = shared
   return async (app) => {
     app.post(
       '/completions',
@@ -40,13 +40,13 @@ export function completionRoutes(parts: HttpParts, shared: Shared): FastifyPlugi
         checkTogether(body)
         const record = await findModel(body.model, parts)
         const asked = toEngine(body, record?.id ?? null)
-        const made = { request, reply, generations, metrics }
+        const made = { request, reply, generations }
         const frame = frameOf(request, record === null ? parts.model.name : modelIdOf(record), parts)
         if (body.stream !== true) {
           return toCompletion(await generateWhole(asked, made), body, frame)
         }
         const begun = await beginStream(asked, { ...made, limits: parts.limits, streams })
-        return streams.sendTexts(reply, toChunks(readEvents(begun, metrics), { body, frame, request }))
+        return streams.sendTexts(reply, toChunks(readEvents(begun), { body, frame, request }))
       },
     )
   }

@@ -6,7 +6,6 @@ import { clientOf } from '../auth.ts'
 import { checkDecoding, toDecoding } from '../decoding.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { Generations } from '../generations.ts'
-import type { Metrics } from '../metrics.ts'
 import type { HttpParts } from '../parts.ts'
 import { toProblem } from '../problem.ts'
 import { GenerateBody, Generated, GeneratedStream } from '../schemas/generate.ts'
@@ -18,7 +17,6 @@ export function generateRoutes(
   parts: HttpParts,
   generations: Generations,
   streams: Streams,
-  metrics: Metrics,
 ): FastifyPluginAsyncTypebox {
   const { registry, limits } = parts
   return async (app) => {
@@ -49,10 +47,10 @@ export function generateRoutes(
         const client = parts.apiKeys === null ? '' : clientOf(request)
         const prefixId = body.prefix === null ? null : (await registry.findReady(body.prefix)).id
         const asked = toEngine(body, prefixId, client)
-        const made = { request, reply, generations, metrics }
+        const made = { request, reply, generations }
         if (!body.stream) return toGenerated(await generateWhole(asked, made), prefixId)
         const begun = await beginStream(asked, { ...made, limits, streams })
-        return streams.send(reply, toServerEvents(readEvents(begun, metrics), { prefixId, request }))
+        return streams.send(reply, toServerEvents(readEvents(begun), { prefixId, request }))
       },
     )
   }
