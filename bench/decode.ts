@@ -2,9 +2,9 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Model } from '../src/model/model.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
-import { sizeOf } from '../src/tensor/tensor.ts'
-import { openDecodingBench, openPlainRead } from './generate.ts'
-import { median, type Figures } from './machine.ts'
+import { sample } from './decoding-read.ts'
+import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
+import { median, spread, type Figures } from './machine.ts'
 import { openRival } from './rival.ts'
 
 export const decodeRivals = ['ctranslate2', 'llama.cpp'] as const
@@ -71,7 +71,7 @@ export async function measureDecode(
 /** How many times as long the better rival takes, round by round. */
 function ratios(ours: readonly number[], others: readonly (readonly number[])[]): Figures {
   const times = ours.map((ms, round) => Math.min(...others.map((each) => each[round] as number)) / ms)
-  return { timesFasterMedian: median(times), timesFasterMin: Math.min(...times), timesFasterMax: Math.max(...times) }
+  return spread('timesFaster', times)
 }
 
 async function ourSide(runtime: Runtime, model: Model, rows: number, form: string): Promise<Side> {
@@ -80,10 +80,8 @@ async function ourSide(runtime: Runtime, model: Model, rows: number, form: strin
     name: form,
     steps: async (count) => {
       await bench.prefill()
-      await bench.step() // The first one warms what the prompt left cold.
-      const times: number[] = []
-      for (let i = 0; i < count; i++) times.push(await bench.step())
-      return times
+      // A first step warms what the prompt left cold.
+      return sample(() => bench.step(), count, 1)
     },
     close: () => bench.dispose(),
   }
@@ -100,20 +98,12 @@ async function rivalSide(engine: string, rows: number, { folder, threads, python
   }
 }
 
-/** A byte for each weight that a step reads: all of them, but of the position table only single rows. */
-function readSide({ weights }: Model, threads: number): Side {
-  const read = [...weights.tensors.values()].filter(({ name }) => name !== 'wpe.weight')
-  const plain = openPlainRead(
-    read.reduce((sum, { shape }) => sum + sizeOf(shape), 0),
-    threads,
-  )
+/** A byte for each weight that a step reads. */
+function readSide(model: Model, threads: number): Side {
+  const plain = openPlainRead(weightBytes(model) / 4, threads)
   return {
     name: 'plain read of 8-bit weights',
-    steps: async (count) => {
-      const times: number[] = []
-      for (let i = 0; i < count; i++) times.push(await plain.read())
-      return times
-    },
+    steps: (count) => sample(() => plain.read(), count, 0),
     close: () => plain.dispose(),
   }
 }

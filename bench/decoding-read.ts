@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises'
 import type { Model } from '../src/model/model.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { openDecodingBench, openPlainRead, weightBytes } from './generate.ts'
-import { median, type Figures } from './machine.ts'
+import { median, spread, type Figures } from './machine.ts'
 
 /** For idle threads to stop spinning. */
 const settleMs = 100
@@ -51,9 +51,7 @@ export async function measureDecoding(
     tokensPerSecond: (1000 * rows) / median(stepsMs),
     plainReadMs: median(readsMs),
     plainReadOneThreadMs: median(singleMs),
-    timesPlainReadMedian: median(ratios),
-    timesPlainReadMin: Math.min(...ratios),
-    timesPlainReadMax: Math.max(...ratios),
+    ...spread('timesPlainRead', ratios),
   }
 }
 

@@ -5,7 +5,7 @@ import type { Model } from '../src/model/model.ts'
 import { Random } from '../src/random/random.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
-import { median, type Figures } from './machine.ts'
+import { median, quantile, type Figures } from './machine.ts'
 
 export interface GapsWorkload {
   /** Rows that decode throughout. */
@@ -72,14 +72,13 @@ export async function measureGaps(runtime: Runtime, model: Model, workload: Gaps
   await engine.close()
   await session.dispose()
   gapsMs.sort((a, b) => a - b)
-  const at = (share: number): number => gapsMs[Math.ceil(gapsMs.length * share) - 1] as number
   return {
     rows,
     promptLength,
     gapMsMedian: median(gapsMs),
-    gapMsP99: at(0.99),
-    gapMsMax: at(1),
-    timesMedian: at(0.99) / median(gapsMs),
+    gapMsP99: quantile(gapsMs, 0.99),
+    gapMsMax: quantile(gapsMs, 1),
+    timesMedian: quantile(gapsMs, 0.99) / median(gapsMs),
     tokensPerSecond: gapsMs.length / seconds,
     promptTokensPerSecond: promptTokens / seconds,
   }

@@ -8,7 +8,7 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { MemoryStore } from '../src/store/memory.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { endless, inputsOfLength, measureFullBatch } from './full-batch.ts'
-import { median, type Figures } from './machine.ts'
+import { median, spread, type Figures } from './machine.ts'
 import { openPeft, type PeftProcess } from './peft-process.ts'
 import { storePrefixes } from './stored-prefixes.ts'
 
@@ -98,6 +98,8 @@ async function rateOf(peft: PeftProcess, runs: number): Promise<number> {
 }
 
 function ratios(name: string, ours: readonly number[], theirs: readonly number[]): Figures {
-  const each = ours.map((rate, i) => rate / (theirs[i] as number))
-  return { [`${name}Median`]: median(each), [`${name}Min`]: Math.min(...each), [`${name}Max`]: Math.max(...each) }
+  return spread(
+    name,
+    ours.map((rate, i) => rate / (theirs[i] as number)),
+  )
 }

@@ -44,6 +44,11 @@ export function median(values: readonly number[]): number {
   return ((sorted[Math.ceil(half) - 1] as number) + (sorted[Math.floor(half)] as number)) / 2
 }
 
+/** The median and both ends of what was measured in rounds: of a ratio all three are told. */
+export function spread(name: string, values: readonly number[]): Readonly<Record<string, number>> {
+  return { [`${name}Median`]: median(values), [`${name}Min`]: Math.min(...values), [`${name}Max`]: Math.max(...values) }
+}
+
 /** The value that a share of the sorted values, from above 0 to 1, does not go beyond. */
 export function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.ceil(sorted.length * share) - 1] as number

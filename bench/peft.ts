@@ -1,5 +1,5 @@
 // Trains in turn with PEFT, round by round, so that both meet the same weather on the machine.
-import { median, type Figures } from './machine.ts'
+import { median, spread, type Figures } from './machine.ts'
 import { openPeft } from './peft-process.ts'
 import type { TrainingBench } from './train.ts'
 
@@ -51,9 +51,7 @@ export async function comparePeft(
     peftDtype: dtype,
     peftMsMedian: median(theirs),
     peftMsMin: Math.min(...theirs),
-    timesFasterMedian: median(ratios),
-    timesFasterMin: Math.min(...ratios),
-    timesFasterMax: Math.max(...ratios),
+    ...spread('timesFaster', ratios),
     peakMemoryMiB: process.resourceUsage().maxRSS / 1024,
     ...peft.versions,
   }

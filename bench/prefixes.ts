@@ -10,7 +10,7 @@ import type { DecodeSession, Runtime } from '../src/runtime/runtime.ts'
 import { openStore } from '../src/store/open.ts'
 import { openTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts'
 import { endless, type FullBatch, inputsOfLength, measureFullBatch } from './full-batch.ts'
-import { median, quantile, type Figures } from './machine.ts'
+import { median, quantile, spread, type Figures } from './machine.ts'
 import { prefixBytes, storePrefixes } from './stored-prefixes.ts'
 
 export interface PrefixesOptions {
@@ -112,9 +112,7 @@ async function comparePool(parts: Parts, held: number, options: PrefixesOptions)
     rows,
     oneTokensPerSecond: median(ones),
     manyTokensPerSecond: median(manys),
-    ratioMedian: median(ratios),
-    ratioMin: Math.min(...ratios),
-    ratioMax: Math.max(...ratios),
+    ...spread('ratio', ratios),
     loadsShare: sorted.length / (count * (rounds + 1)),
     ...(sorted.length > 0 ? { loadMsP50: quantile(sorted, 0.5), loadMsP99: quantile(sorted, 0.99) } : {}),
   }
