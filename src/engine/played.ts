@@ -4,6 +4,7 @@ import type { Model } from '../model/model.ts'
 import { prefixLengthMax } from '../prefix/artifact.ts'
 import type { CacheLayout } from '../runtime/runtime.ts'
 
+/** Of the model itself; `playing` in model.ts says what a stored prefix is compared with. */
 export type PlayedModel = Pick<Model, 'framing' | 'places' | 'textStarts' | 'sourceMax'>
 
 /** A decoder alone, which goes on from its prompt. */

@@ -1,12 +1,16 @@
 // The tokens that neighbouring rows of a session get, and where each of them stands.
 import assert from 'node:assert/strict'
-import type { CacheLayout, SessionPart } from './runtime.ts'
+import type { CacheLayout, Past, SessionPart } from './runtime.ts'
 
+/** By how much the position of a row's next token is less than its length, where the row starts from `past`. */
+export function shiftOf(past: Past | null): number {
+  return past === null ? 0 : past.length - (past.textStart ?? past.length)
+}
+
+/** Of a session: cached positions of each row, and the shift of each. */
 export interface SessionRows {
   readonly layout: CacheLayout
-  /** Cached positions of each row. */
   readonly lengths: Int32Array
-  /** By how much the position of a row's next token is less than its length. */
   readonly shifts: Int32Array
 }
 

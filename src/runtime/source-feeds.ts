@@ -18,24 +18,33 @@ export function rowsBySource(rows: readonly SourceRow[]): ReadonlyMap<RowSource,
 export const longestSource = (sources: readonly RowSource[]): number =>
   Math.max(...sources.map(({ tokens }) => tokens.length))
 
+/** int32 tokens and positions [B, S], padded to the longest, and lengths [B]. */
+export function paddedSources(
+  sources: readonly (readonly number[])[],
+): Readonly<Record<'tokens' | 'positions' | 'lengths', Tensor>> {
+  const [batch, width] = [sources.length, Math.max(...sources.map(({ length }) => length))]
+  const tokens = new Int32Array(batch * width)
+  sources.forEach((source, b) => tokens.set(source, b * width))
+  const positions = tokens.map((_, i) => i % width)
+  const lengths = Int32Array.from(sources, ({ length }) => length)
+  return {
+    tokens: int32(tokens, [batch, width]),
+    positions: int32(positions, [batch, width]),
+    lengths: int32(lengths, [batch]),
+  }
+}
+
 /** All padded to the longest. */
 export function sourceFeeds(
   sources: readonly RowSource[],
   layers: number,
   shape: Pick<CacheLayout, 'heads' | 'headDim'>,
 ): Record<string, Tensor> {
-  const [batch, width] = [sources.length, longestSource(sources)]
-  const tokens = new Int32Array(batch * width)
-  sources.forEach((source, b) => tokens.set(source.tokens, b * width))
-  const positions = tokens.map((_, i) => i % width)
-  const lengths = Int32Array.from(sources, (source) => source.tokens.length)
   const pastLengths = Int32Array.from(sources, ({ encoder }) => encoder?.length ?? 0)
   const pasts = sources.map(({ encoder }) => encoder)
   return {
-    tokens: int32(tokens, [batch, width]),
-    positions: int32(positions, [batch, width]),
-    lengths: int32(lengths, [batch]),
-    pastLengths: int32(pastLengths, [batch]),
+    ...paddedSources(sources.map(({ tokens }) => tokens)),
+    pastLengths: int32(pastLengths, [sources.length]),
     ...pastFeeds(pasts, layers, shape),
   }
 }

@@ -1,5 +1,6 @@
 // One batch of encoded examples, and the parameters, as the tensors that the training and evaluation graphs take.
 import type { Feeds } from '../runtime/runtime.ts'
+import { paddedSources } from '../runtime/source-feeds.ts'
 import { float32, int32 } from '../tensor/tensor.ts'
 import { embeddingFeeds } from './embedding.ts'
 import type { EncodedExample } from './encode.ts'
@@ -64,18 +65,8 @@ export function batchFeeds(
 function sourceFeeds(batch: readonly EncodedExample[]): Feeds {
   const sources = batch.flatMap(({ source }) => (source === undefined ? [] : [source]))
   if (sources.length === 0) return {}
-  const width = Math.max(...sources.map(({ length }) => length))
-  const tokens = new Int32Array(sources.length * width)
-  sources.forEach((source, b) => tokens.set(source, b * width))
-  const positions = Int32Array.from(tokens, (_, i) => i % width)
-  return {
-    'source.tokens': int32(tokens, [sources.length, width]),
-    'source.positions': int32(positions, [sources.length, width]),
-    'source.lengths': int32(
-      Int32Array.from(sources, ({ length }) => length),
-      [sources.length],
-    ),
-  }
+  const { tokens, positions, lengths } = paddedSources(sources)
+  return { 'source.tokens': tokens, 'source.positions': positions, 'source.lengths': lengths }
 }
 
 /** The trainables with `fixedFeeds`. */

@@ -4,6 +4,7 @@ import type { Graph } from '../../graph/graph.ts'
 import { makeGraph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
 import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceRow, TokenChoice } from '../runtime.ts'
+import { shiftOf, tokensAndPositions } from '../row-tokens.ts'
 import { Executable } from './executable.ts'
 import { lower } from './lower.ts'
 import { appendChoice, choicesInput, chosenToken, logprobsOutput, packedChoices, tokensOutput } from './lower-choice.ts'
@@ -68,7 +69,7 @@ export class CudaDecodeSession implements DecodeSession {
 
   seed(row: number, past: Past | null): void {
     this.#cache.seed(row, past)
-    this.#shifts[row] = past === null ? 0 : past.length - (past.textStart ?? past.length)
+    this.#shifts[row] = shiftOf(past)
   }
 
   read(rows: readonly SourceRow[]): Promise<void> {
@@ -126,20 +127,10 @@ export class CudaDecodeSession implements DecodeSession {
     width: number,
   ): Record<string, Int32Array | Float32Array> {
     const batch = tokens.length
-    const { rowsMax, positionsMax } = this.layout
-    assert.ok(tokens.every((row) => row.length > 0) && start + batch <= rowsMax)
-    const ids = new Int32Array(batch * width)
-    const positions = new Int32Array(batch * width)
-    tokens.forEach((row, b) => {
-      const length = this.lengths[start + b] as number
-      assert.ok(
-        length + row.length <= positionsMax,
-        `row ${start + b}: ${length} + ${row.length} positions of ${positionsMax}`,
-      )
-      ids.set(row, b * width)
-      const first = length - (this.#shifts[start + b] as number)
-      // Padding behind a row's end is never looked at, but its position must exist.
-      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, positionsMax - 1)
+    const { ids, positions } = tokensAndPositions({ start, tokens }, width, {
+      layout: this.layout,
+      lengths: this.lengths,
+      shifts: this.#shifts,
     })
     return {
       tokens: ids,

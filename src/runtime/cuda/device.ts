@@ -56,10 +56,6 @@ export class Device {
     return new Device(driver, nvrtc, blas, folder)
   }
 
-  get compiler(): string {
-    return this.#nvrtc.version
-  }
-
   /** Memory for the intermediates of one run: all runs have the same, one after the other. */
   arena(bytes: number): bigint {
     if (bytes <= this.#arena.bytes) return this.#arena.address

@@ -21,7 +21,6 @@ const signatures = {
   cuMemGetInfo_v2: ['void *', 'void *'],
   cuMemcpyHtoDAsync_v2: ['uint64_t', 'void *', 'size_t', 'uint64_t'],
   cuMemcpyDtoHAsync_v2: ['void *', 'uint64_t', 'size_t', 'uint64_t'],
-  cuMemcpyDtoDAsync_v2: ['uint64_t', 'uint64_t', 'size_t', 'uint64_t'],
   cuMemsetD8Async: ['uint64_t', 'uint8_t', 'size_t', 'uint64_t'],
   cuIpcGetMemHandle: ['void *', 'uint64_t'],
   cuIpcOpenMemHandle_v2: ['void *', 'CUipcMemHandle', 'uint32_t'],
@@ -219,10 +218,6 @@ export class Driver {
   /** The array is filled once `synchronize` has returned. */
   download(to: NodeJS.ArrayBufferView, from: bigint): void {
     if (to.byteLength > 0) this.#call('cuMemcpyDtoHAsync_v2', to, from, to.byteLength, this.#stream)
-  }
-
-  copy(to: bigint, from: bigint, bytes: number): void {
-    this.#call('cuMemcpyDtoDAsync_v2', to, from, bytes, this.#stream)
   }
 
   fill(to: bigint, value: number, bytes: number): void {

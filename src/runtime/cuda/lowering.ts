@@ -76,10 +76,6 @@ export class Lowering {
     return bindShape(value.shape, this.#bindings)
   }
 
-  bind(shape: Value['shape']): number[] {
-    return bindShape(shape, this.#bindings)
-  }
-
   sizeOf(value: Value): number {
     const size = sizeOf(this.shapeOf(value))
     assert.ok(size <= elementsMax, `a value of ${size} numbers is more than a kernel counts`)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { closeSync, openSync, readSync } from 'node:fs'
 import path from 'node:path'
 import type { Graph } from '../../graph/graph.ts'
+import type { OpName } from '../../graph/ops.ts'
 import { widenBfloat16, widenFloat16 } from '../../tensor/half.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
@@ -95,12 +96,14 @@ export class LoadedWeights implements ResidentWeights {
   }
 }
 
-/** Before the graph runs: matrices in `form`, and what is added, gathered or multiplied with as float32. */
+/** Which input each of these takes in the form of the program, where it is a frozen weight; all else is float32. */
+const inputInForm: Partial<Record<OpName, number>> = { gather: 0, linear: 1, crossEntropy: 1, crossEntropyGrad: 1 }
+
+/** Before the graph runs: each frozen weight in the form in which the graph's kernels read it. */
 export function loadFrozen({ nodes }: Graph, weights: ResidentWeights, form: Form): void {
   for (const node of nodes) {
     node.inputs.forEach(({ node: { op, attributes } }, i) => {
-      const isMatrix = i === 1 && (node.op === 'linear' || node.op.startsWith('crossEntropy'))
-      if (op === 'weight') weights.address(attributes.name, isMatrix ? form : 'float32')
+      if (op === 'weight') weights.address(attributes.name, inputInForm[node.op] === i ? form : 'float32')
     })
   }
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { inputsOf, type Graph } from '../../graph/graph.ts'
 import { int32, type Tensor } from '../../tensor/tensor.ts'
 import type { CacheLayout, DecodeSession, Past, Program, SessionPart, SourceRow } from '../runtime.ts'
+import { shiftOf, tokensAndPositions } from '../row-tokens.ts'
 import { feedRows, RowCache } from './row-cache.ts'
 import type { SourceReader } from './source-reader.ts'
 
@@ -49,16 +50,16 @@ export class OnnxDecodeSession implements DecodeSession {
     this.vocabulary = forward.outputs['logits']?.shape[1] as number
     this.lengths = new Int32Array(layout.rowsMax)
     this.#shifts = new Int32Array(layout.rowsMax)
-    const { positionsMax } = layout
-    this.#short = new RowCache(layout, Math.min(shortMax, positionsMax), this.lengths)
-    this.#long = new RowCache(layout, positionsMax, this.lengths)
+    const positionsMax = Math.min(shortMax, layout.positionsMax)
+    this.#short = new RowCache({ ...layout, positionsMax }, this.lengths)
+    this.#long = new RowCache(layout, this.lengths)
     this.#short.reserve(1)
     for (let row = 0; row < layout.rowsMax; row++) this.#short.enter(row)
   }
 
   seed(row: number, past: Past | null): void {
     this.lengths[row] = 0
-    this.#shifts[row] = past === null ? 0 : past.length - (past.textStart ?? past.length)
+    this.#shifts[row] = shiftOf(past)
     const cache = this.#put(row, past?.length ?? 0)
     if (past === null) return
     cache.seed(row, past)
@@ -168,20 +169,10 @@ export class OnnxDecodeSession implements DecodeSession {
 
   #feed(feeds: Record<string, Tensor>, name: string, { start, tokens, cache }: Segment, width: number): void {
     const batch = tokens.length
-    const { rowsMax, positionsMax } = this.layout
-    assert.ok(tokens.every((row) => row.length > 0) && start + batch <= rowsMax)
-    const ids = new Int32Array(batch * width)
-    const positions = new Int32Array(batch * width)
-    tokens.forEach((row, b) => {
-      const length = this.lengths[start + b] as number
-      assert.ok(
-        length + row.length <= positionsMax,
-        `row ${start + b}: ${length} + ${row.length} positions of ${positionsMax}`,
-      )
-      ids.set(row, b * width)
-      const first = length - (this.#shifts[start + b] as number)
-      // Padding behind a row's end is never looked at, but its position must exist.
-      for (let t = 0; t < width; t++) positions[b * width + t] = Math.min(first + t, positionsMax - 1)
+    const { ids, positions } = tokensAndPositions({ start, tokens }, width, {
+      layout: this.layout,
+      lengths: this.lengths,
+      shifts: this.#shifts,
     })
     feeds[`${name}tokens`] = int32(ids, [batch, width])
     feeds[`${name}positions`] = int32(positions, [batch, width])

@@ -5,14 +5,12 @@ import { blockSize, tensorNames, unsignedZero, type IntegerForm } from './forms.
 
 interface ProductOptions {
   readonly transposed: boolean
-  /** int64 vector of one: how many rows x has. */
-  readonly rows: string
   /** Added to each row. */
   readonly bias?: string
 }
 
 /** x · w, or x · wᵀ where `transposed`, of rows `x`: the name of the rows that come of it. */
-export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias, rows }: ProductOptions): string {
+export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias }: ProductOptions): string {
   if (e.form === 'float32' || w.node.op !== 'weight') {
     const inputs = [x, e.full(w), ...(bias === undefined ? [] : [bias])]
     return e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } })
@@ -25,12 +23,7 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias,
     const attributes = { K, N, bits: 8, block_size: blockSize, accuracy_level: 4 }
     return withBias(e, e.emit('MatMulNBits', [x, values, scales], { attributes, domain: 'com.microsoft' }), bias)
   }
-  return withBias(e, integerProduct(e, e.form, { x, rows }, values, scales), bias)
-}
-
-interface Rows {
-  readonly x: string
-  readonly rows: string
+  return withBias(e, integerProduct(e, e.form, x, values, scales), bias)
 }
 
 /**
@@ -38,9 +31,9 @@ interface Rows {
  * ones: y[i] = s[i] · (q[i] · values) · scales. Where x[i] itself is still to be scaled, by a positive number, q[i] is the same
  * without it, and only s[i] has it.
  */
-function integerProduct(e: Emitter, form: IntegerForm, { x, rows }: Rows, values: string, scales: string): string {
+function integerProduct(e: Emitter, form: IntegerForm, x: string, values: string, scales: string): string {
   const later = e.rowScaled(x)
-  const { quantized, perRow } = quantizeRows(e, { x: later?.rows ?? x, rows })
+  const { quantized, perRow } = quantizeRows(e, later?.rows ?? x)
   const zero = e.byte(unsignedZero, 0)
   const inputs = [quantized, values, e.float(1), scales, zero, ...(form === 'unsigned' ? [zero] : [])]
   const product = e.emit('MatMulIntegerToFloat', inputs, { domain: 'com.microsoft' })
@@ -48,7 +41,7 @@ function integerProduct(e: Emitter, form: IntegerForm, { x, rows }: Rows, values
   return e.scaleRows(product, later === null ? column : e.emit('Mul', [column, later.scales]))
 }
 
-function quantizeRows(e: Emitter, { x, rows }: Rows): { readonly quantized: string; readonly perRow: string } {
+function quantizeRows(e: Emitter, x: string): { readonly quantized: string; readonly perRow: string } {
   const along = { attributes: { keepdims: 0 } }
   const [top, bottom] = ['ReduceMax', 'ReduceMin'].map((op) => e.emit(op, [x, e.integers([-1])], along)) as [
     string,
@@ -56,7 +49,7 @@ function quantizeRows(e: Emitter, { x, rows }: Rows): { readonly quantized: stri
   ]
   const largest = e.emit('Max', [top, e.emit('Neg', [bottom]), e.float(smallest)])
   const perRow = e.emit('Mul', [largest, e.float(1 / 127)])
-  const zeros = e.emit('Expand', [e.byte(unsignedZero, 1), rows])
+  const zeros = e.emit('Expand', [e.byte(unsignedZero, 1), e.emit('Shape', [perRow])])
   return { quantized: e.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: 0 } }), perRow }
 }
 

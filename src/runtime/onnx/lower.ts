@@ -62,9 +62,8 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
 
   linear: (e, node) => {
     const [x, w, b] = node.inputs
-    const rows = e.product(x.shape.slice(0, -1))
     const bias = b === undefined ? {} : { bias: e.full(b) }
-    e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias, rows }))
+    e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias }))
   },
   outer: (e, node) => {
     const [x, y] = node.inputs
@@ -216,11 +215,11 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   },
   // (p − (1 − ε)·onehot(label) − ε/vocabulary) · table = p · table − (1 − ε)·table[label] − ε·(mean row of table)
   crossEntropyGrad: (e, node) => {
-    const [hidden, table, labels] = node.inputs
+    const [, table, labels] = node.inputs
     const ct = node.inputs.at(-1) as Value
     const { probabilities } = softmaxOf(e, node.inputs.slice(0, -1) as unknown as Ops['crossEntropy']['inputs'])
     const mixed = mixesInEightBits(e.form)
-      ? emitProduct(e, probabilities, table, { transposed: false, rows: e.product(hidden.shape.slice(0, -1)) })
+      ? emitProduct(e, probabilities, table, { transposed: false })
       : e.emit('Gemm', [probabilities, e.full(table)])
     const own = e.emit('Gather', [e.full(table), e.full(labels)], { attributes: { axis: 0 } })
     const column = e.emit('Reshape', [e.full(ct), e.integers([-1, 1])])
@@ -301,11 +300,7 @@ interface SoftmaxParts {
 
 function softmaxOf(e: Emitter, [hidden, table, labels, bias]: Ops['crossEntropy']['inputs']): SoftmaxParts {
   const added = bias === undefined ? {} : { bias: e.full(bias) }
-  const logits = emitProduct(e, e.flat(hidden), table, {
-    transposed: true,
-    rows: e.product(hidden.shape.slice(0, -1)),
-    ...added,
-  })
+  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true, ...added })
   const probabilities = e.emit('Softmax', [logits], { attributes: { axis: -1 } })
   return { logits, probabilities, label: e.emit('Reshape', [e.full(labels), e.integers([-1, 1])]) }
 }

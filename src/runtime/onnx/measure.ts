@@ -1,28 +1,14 @@
 // Measures the machine: whether its integer products are exact, and which form of a frozen layer is the fastest.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { GraphBuilder } from '../../graph/builder.ts'
-import { makeGraph } from '../../graph/graph.ts'
 import { Random } from '../../random/random.ts'
-import { float32, int32 } from '../../tensor/tensor.ts'
-import type { Weights } from '../../tensor/weights.ts'
+import { int32 } from '../../tensor/tensor.ts'
 import type { Program } from '../runtime.ts'
-import {
-  frozenProducts,
-  quantizedForms,
-  stepsOf,
-  unsignedZero,
-  zeroOf,
-  type IntegerForm,
-  type LinearForm,
-} from './forms.ts'
-import { lower } from './lower.ts'
+import { quantizedForms, stepsOf, unsignedZero, zeroOf, type IntegerForm, type LinearForm } from './forms.ts'
+import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from './measured-layers.ts'
 import { OnnxProgram } from './program.ts'
-import { withQuantized } from './quantized-weights.ts'
 import { elementTypes, encodeModel, type NodeProto, type TensorProto, type ValueInfoProto } from './schema.ts'
-
-export type LayerShape = readonly [rows: number, columns: number]
 
 export interface Timing {
   readonly form: LinearForm
@@ -44,11 +30,12 @@ export async function fastestForm(
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
   const programs = new Map<LinearForm, Program>()
   try {
-    const weights = await randomLayer(shape, folder)
+    const weights = await randomLayers(shape, 1, folder)
     for (const form of ['float32', ...quantizedForms] as const) {
-      if (await isExact(form, threads)) programs.set(form, await openLayer(shape, weights, form, threads, folder))
+      if (await isExact(form, threads))
+        programs.set(form, await openLayers(shape, weights, form, { threads, packed: false }))
     }
-    const medians = await timeByTurns(programs, shape)
+    const medians = await timeByTurns(programs, rowsOf(shape, measuredRows), rounds)
     const plain = medians.get('float32') as number
     let [form, best] = ['float32' as LinearForm, plain / gainMin]
     for (const [each, ms] of medians) if (ms < best) [form, best] = [each, ms]
@@ -61,54 +48,6 @@ export async function fastestForm(
     for (const program of programs.values()) await program.dispose()
     await rm(folder, { recursive: true, force: true })
   }
-}
-
-async function randomLayer([rows, columns]: LayerShape, folder: string): Promise<Weights> {
-  const random = new Random(1)
-  const data = Float32Array.from({ length: rows * columns }, () => random.next() - 0.5)
-  await writeFile(path.join(folder, 'layer.bin'), new Uint8Array(data.buffer))
-  const layer = { name: 'layer', dtype: 'float32', shape: [rows, columns], file: 'layer.bin', offset: 0 } as const
-  return { folder, sha256: 'measured', tensors: new Map([['layer', { ...layer, bytes: data.byteLength }]]) }
-}
-
-/** There and back again, as forward and backward pass do it; one row comes out, so that no time goes into copying. */
-async function openLayer(
-  [rows, columns]: LayerShape,
-  weights: Weights,
-  form: LinearForm,
-  threads: number,
-  folder: string,
-): Promise<Program> {
-  const g = new GraphBuilder()
-  const w = g.weight('layer', [rows, columns])
-  const there = g.linear(g.input('x', ['R', rows]), w, null)
-  const back = g.linear(there, w, null, { transposed: true })
-  const graph = makeGraph({ row: g.gather(back, g.input('at', [1], 'int32')) })
-  const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
-  return OnnxProgram.open(lower(graph, all, form), all.folder, { threads, packed: false })
-}
-
-async function timeByTurns(
-  programs: ReadonlyMap<LinearForm, Program>,
-  [rows]: LayerShape,
-): Promise<ReadonlyMap<LinearForm, number>> {
-  const random = new Random(2)
-  const x = float32(
-    Float32Array.from({ length: measuredRows * rows }, () => random.next() - 0.5),
-    [measuredRows, rows],
-  )
-  const feeds = { x, at: int32(Int32Array.of(0), [1]) }
-  const times = new Map([...programs.keys()].map((form) => [form, [] as number[]]))
-  for (let round = -1; round < rounds; round++) {
-    for (const [form, program] of programs) {
-      // The first run of a turn meets threads of the program before, which spin for a while.
-      await program.run(feeds)
-      const startMs = performance.now()
-      await program.run(feeds)
-      if (round >= 0) times.get(form)?.push(performance.now() - startMs)
-    }
-  }
-  return new Map([...times].map(([form, ms]) => [form, ms.toSorted((a, b) => a - b)[rounds >> 1] as number]))
 }
 
 const exactness = new Map<string, Promise<boolean>>()

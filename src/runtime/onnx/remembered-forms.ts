@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import path from 'node:path'
 import { quantizedForms, type LinearForm } from './forms.ts'
-import type { LayerShape } from './measure.ts'
+import type { LayerShape } from './measured-layers.ts'
 
 /** Measurements kept; a folder is moved to other machines now and then, not to hundreds. */
 const rememberedMax = 100

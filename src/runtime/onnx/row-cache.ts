@@ -15,8 +15,7 @@ const shrinkSteps = 256
  * hold anything finite; the graph masks them. Rows that are not here take no memory: their pages are never touched.
  */
 export class RowCache {
-  readonly #layout: CacheLayout
-  readonly #positionsMax: number
+  readonly layout: CacheLayout
   readonly #lengths: Int32Array
   /** 1 where a row is here. */
   readonly #here: Uint8Array
@@ -26,10 +25,9 @@ export class RowCache {
   /** Steps since the last that needed more than half of the capacity. */
   #roomySteps = 0
 
-  /** `lengths` are those of all rows, kept by the session. No row has more than `positionsMax`. */
-  constructor(layout: CacheLayout, positionsMax: number, lengths: Int32Array) {
-    this.#layout = layout
-    this.#positionsMax = positionsMax
+  /** `lengths` are those of all rows, kept by the session. */
+  constructor(layout: CacheLayout, lengths: Int32Array) {
+    this.layout = layout
     this.#lengths = lengths
     this.#here = new Uint8Array(layout.rowsMax)
   }
@@ -50,17 +48,13 @@ export class RowCache {
     this.#here[row] = 0
   }
 
-  get layout(): CacheLayout {
-    return this.#layout
-  }
-
   lengthsOf(start: number, count: number): Int32Array {
     return this.#lengths.slice(start, start + count)
   }
 
   /** Of `count` rows from `start` on, keys and values of a layer: [count, heads, capacity, headDim] each. */
   of(layer: number, start: number, count: number): readonly [Float32Array, Float32Array] {
-    const { heads, headDim } = this.#layout
+    const { heads, headDim } = this.layout
     const size = heads * headDim * this.#capacity
     const rows = (cache: Float32Array[]): Float32Array =>
       (cache[layer] as Float32Array).subarray(start * size, (start + count) * size)
@@ -68,7 +62,7 @@ export class RowCache {
   }
 
   seed(row: number, past: Past): void {
-    const { heads, headDim, layers } = this.#layout
+    const { heads, headDim, layers } = this.layout
     const line = past.length * headDim
     for (let l = 0, from = 0; l < layers; l++) {
       for (let h = 0; h < heads; h++, from += line) {
@@ -87,7 +81,7 @@ export class RowCache {
 
   /** Copies positions from `since` to below `until` of row `from`, of this cache or another, to row `to`. */
   copy(source: RowCache, from: number, to: number, since: number, until: number): void {
-    const { heads, headDim } = this.#layout
+    const { heads, headDim } = this.layout
     const [there, here] = [source.#capacity, this.#capacity]
     assert.ok(until <= there && until <= here)
     const copy = (a: Float32Array, b: Float32Array): void => {
@@ -122,7 +116,7 @@ export class RowCache {
   }
 
   #write(cache: Float32Array, row: number, present: Float32Array, from: number, count: number): void {
-    const { heads, headDim } = this.#layout
+    const { heads, headDim } = this.layout
     const length = this.#lengths[row] as number
     let source = from
     for (let t = 0; t < count; t++) {
@@ -135,9 +129,9 @@ export class RowCache {
   }
 
   #resize(positions: number): void {
-    const { heads, headDim } = this.#layout
+    const { heads, headDim } = this.layout
     const [keys, values, earlier] = [this.#keys, this.#values, this.#capacity]
-    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.#positionsMax)
+    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.layout.positionsMax)
     const later = this.#capacity
     this.#keys = this.#allocate()
     this.#values = this.#allocate()
@@ -154,7 +148,7 @@ export class RowCache {
   }
 
   #allocate(): Float32Array[] {
-    const { layers, heads, headDim, rowsMax } = this.#layout
+    const { layers, heads, headDim, rowsMax } = this.layout
     return Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * this.#capacity))
   }
 }

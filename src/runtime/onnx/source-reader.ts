@@ -21,7 +21,7 @@ export class SourceReader {
     this.#program = program
     this.#layers = encoderLayers(encoder)
     this.#lengths = new Int32Array(rowsMax)
-    this.cache = new RowCache({ ...layout, positionsMax: sourceMax }, sourceMax, this.#lengths)
+    this.cache = new RowCache({ ...layout, positionsMax: sourceMax }, this.#lengths)
     this.cache.reserve(1)
     for (let row = 0; row < rowsMax; row++) this.cache.enter(row)
   }

@@ -265,10 +265,6 @@ EXPORT int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, uint64_t 
   if (!isInside(from, bytes)) return invalidValue;
   return enqueue(stream, [=] { return memcpy(to, reinterpret_cast<void*>(from), bytes), success; });
 }
-EXPORT int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, uint64_t stream) {
-  if (!isInside(to, bytes) || !isInside(from, bytes)) return invalidValue;
-  return enqueue(stream, [=] { return memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes), success; });
-}
 EXPORT int cuMemsetD8Async(uint64_t to, unsigned char value, size_t bytes, uint64_t stream) {
   if (!isInside(to, bytes)) return invalidValue;
   return enqueue(stream, [=] { return memset(reinterpret_cast<void*>(to), value, bytes), success; });

@@ -1,0 +1,76 @@
+// Frozen layers with random weights, to be timed in one form after the other.
+import { writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { GraphBuilder } from '../../graph/builder.ts'
+import { makeGraph } from '../../graph/graph.ts'
+import { Random } from '../../random/random.ts'
+import { float32, int32 } from '../../tensor/tensor.ts'
+import type { Weight, Weights } from '../../tensor/weights.ts'
+import type { Feeds, Program } from '../runtime.ts'
+import { frozenProducts, type LinearForm } from './forms.ts'
+import { lower } from './lower.ts'
+import { OnnxProgram, type SessionOptions } from './program.ts'
+import { withQuantized } from './quantized-weights.ts'
+
+export type LayerShape = readonly [rows: number, columns: number]
+
+/** All of them lie at the same place on disk; packed, each has memory of its own. */
+export async function randomLayers([rows, columns]: LayerShape, layers: number, folder: string): Promise<Weights> {
+  const random = new Random(1)
+  // Small enough that activations neither grow nor vanish on their way through the layers.
+  const spread = Math.sqrt(12 / Math.sqrt(rows * columns))
+  const data = Float32Array.from({ length: rows * columns }, () => spread * (random.next() - 0.5))
+  await writeFile(path.join(folder, 'layer.bin'), new Uint8Array(data.buffer))
+  const tensors = new Map<string, Weight>()
+  for (let l = 0; l < layers; l++) {
+    const name = `layer.${l}`
+    const bytes = data.byteLength
+    tensors.set(name, { name, dtype: 'float32', shape: [rows, columns], file: 'layer.bin', offset: 0, bytes })
+  }
+  return { folder, sha256: 'measured', tensors }
+}
+
+/** There and back again through each, as forward and backward pass do it; one row comes out, so that no time goes into copying. */
+export async function openLayers(
+  [rows, columns]: LayerShape,
+  weights: Weights,
+  form: LinearForm,
+  options: SessionOptions,
+): Promise<Program> {
+  const g = new GraphBuilder()
+  let x = g.input('x', ['R', rows])
+  for (const name of weights.tensors.keys()) {
+    const w = g.weight(name, [rows, columns])
+    x = g.linear(g.linear(x, w, null), w, null, { transposed: true })
+  }
+  const graph = makeGraph({ row: g.gather(x, g.input('at', [1], 'int32')) })
+  const { folder } = weights
+  const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
+  return OnnxProgram.open(lower(graph, all, form), all.folder, options)
+}
+
+/** So many random rows for `openLayers`. */
+export function rowsOf([width]: LayerShape, count: number): Feeds {
+  const random = new Random(2)
+  const x = Float32Array.from({ length: count * width }, () => random.next() - 0.5)
+  return { x: float32(x, [count, width]), at: int32(Int32Array.of(0), [1]) }
+}
+
+/** The median of `rounds` runs of each program, in ms. */
+export async function timeByTurns<Name>(
+  programs: ReadonlyMap<Name, Program>,
+  feeds: Feeds,
+  rounds: number,
+): Promise<ReadonlyMap<Name, number>> {
+  const times = new Map([...programs.keys()].map((name) => [name, [] as number[]]))
+  for (let round = -1; round < rounds; round++) {
+    for (const [name, program] of programs) {
+      // The first run of a turn meets threads of the program before, which spin for a while.
+      await program.run(feeds)
+      const startMs = performance.now()
+      await program.run(feeds)
+      if (round >= 0) times.get(name)?.push(performance.now() - startMs)
+    }
+  }
+  return new Map([...times].map(([name, ms]) => [name, ms.toSorted((a, b) => a - b)[rounds >> 1] as number]))
+}
