@@ -31,9 +31,12 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
     if (server !== null) {
       if (attempt > 1) await sleep(takeoverMs)
       // Another process may have cleared the dead socket away a moment later, and ours with it.
-      if (attempt === 1 || (await ask(address)) === name) return () => close(server)
+      const holder = attempt === 1 ? name : await ask(address)
+      if (holder === name) return () => close(server)
       await close(server)
-      throw new DirectoryInUseError(directory)
+      if (holder !== null) throw new DirectoryInUseError(directory)
+      // Whoever gives up removes the socket at the address, whosever it is: then nobody holds the lock, and it is tried again.
+      continue
     }
     if ((await ask(address)) !== null) throw new DirectoryInUseError(directory)
     await rm(address, { force: true })
