@@ -20,7 +20,6 @@ export interface FormOptions {
   readonly precision: string
   readonly rivals: readonly string[]
   readonly python: string
-  readonly data: string | undefined
 }
 
 /** Weights in 8 bits are kept beside models of that shape. */
@@ -47,8 +46,10 @@ export async function compareForms(options: FormOptions): Promise<readonly Figur
   return figures
 }
 
-export async function compareTexts({ folder, threads, precision, data }: FormOptions): Promise<readonly Figures[]> {
-  if (data === undefined) throw new Error(`agreement needs --data FOLDER\n${usage}`)
+export async function compareTexts(
+  { folder, threads, precision }: FormOptions,
+  data: string,
+): Promise<readonly Figures[]> {
   const [runtime, model, tokenizer] = [packedRuntime(threads), await openModel(folder), await openTokenizer(folder)]
   const forms = await formsOf(runtime, model, precision)
   return measureAgreement({ runtime, model, tokenizer }, data, forms, checkpointFolder)

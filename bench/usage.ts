@@ -1,14 +1,17 @@
 // What the benchmarks say of themselves.
 import { parts } from './e2e/e2e.ts'
 
-export const usage = `npm run bench -- [service | serve | prefixes | generate | decode | agreement | report | e2e | choose | gaps | sampling | choosing] [options]
+export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | generate | prefixes | service | serve | gaps | sampling | choosing | choose | e2e | report] [options]
+  train                      trainings in float32 and in 8 bits, of the default model and of GPT-2's shape, into docs/benchmarks.md; --against peft
+  losses                     held-out losses of trainings in 8 bits beside float32; --rounds N takes so many seeds
+  decoding                   decode steps of the default model and of GPT-2's shape beside a plain read of their weights
   service                    answers of the whole service while it trains, instead of the two numbers
   serve                      the whole service under many clients; ends with 1 when one failed, or something leaked
   prefixes                   a full batch with a thousand stored prefixes, beside the same with one
-  generate                   rows with prefixes of their own in turn with PEFT; needs --against peft and --python PATH
+  generate                   rows with prefixes of their own in turn with PEFT, in GPT-2's shape; needs --against peft and --python PATH
   decode                     decode steps in float32 and in 8 bits; --against ctranslate2,llama.cpp in turn with these, which needs --python
   agreement                  texts of 200 E2E records in 8 bits beside those in float32; needs --data
-  report                     everything, PEFT included, into docs/benchmarks.md
+  report                     train, losses, decoding, service, prefixes, generate and serve, into docs/benchmarks.md; --against peft
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
   gaps                       time between two tokens of rows that decode while prompts of 900 tokens keep arriving
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
@@ -30,5 +33,6 @@ export const usage = `npm run bench -- [service | serve | prefixes | generate | 
   --runtime cuda             on an NVIDIA GPU: both precisions, 1 and 64 rows, time and limit of each kernel; PEFT is in bfloat16 on the same one
   --against peft             train step by step in turn with PEFT; needs --python PATH with torch, transformers and peft
   --peft-dtype bfloat16      PEFT's (default float32)
+  --write                    put the figures into docs/benchmarks.md, in the place of earlier ones of their kind
   --json                     print for programs
 `

@@ -1,0 +1,251 @@
+// The benchmarks by name: what each measures, and the sections of docs/benchmarks.md that it can write.
+import { openModel } from '../src/model/model.ts'
+import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
+import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
+import * as given from './arguments.ts'
+import { measureChoice } from './choose.ts'
+import { measureChoosing } from './choosing.ts'
+import { measureCuda } from './cuda.ts'
+import { compareForms, compareTexts, packedRuntime, type FormOptions } from './decoding-forms.ts'
+import { runE2e } from './e2e/e2e.ts'
+import { checkpointFolder } from './folders.ts'
+import { measureGaps } from './gaps.ts'
+import { compareGeneration } from './generate-peft.ts'
+import { measureLoad } from './load/load.ts'
+import { compareLosses } from './losses.ts'
+import type { Figures } from './machine.ts'
+import { measureDecodings, measureTrainings } from './measure.ts'
+import { measurePrefixes } from './prefixes.ts'
+import {
+  decodingSection,
+  formsSection,
+  generationSection,
+  loadSection,
+  lossesSection,
+  prefixesSection,
+  serviceSection,
+  trainingSections,
+  type Trainings,
+} from './report.ts'
+import { benchVocabulary, measureSampling } from './sampling.ts'
+import type { Section } from './sections.ts'
+import { measureService } from './service.ts'
+import { usage } from './usage.ts'
+
+export interface Outcome {
+  /** Figures by name, printed. */
+  readonly figures: Readonly<Record<string, unknown>>
+  /** What they come to on the page. */
+  readonly sections?: readonly Section[]
+}
+
+type Command = (folder: string) => Promise<Outcome>
+
+/** Of the service, unless said otherwise. */
+const servedRows = 32
+/** Precisions of trainings on the page. */
+const reported = ['float32', 'fast']
+
+const say = (line: string): void => void process.stdout.write(`${line}\n`)
+const common = (): { readonly threads: number; readonly rounds: number } => ({
+  threads: given.count('threads'),
+  rounds: given.count('rounds'),
+})
+const peftIfAsked = (): { readonly python: string; readonly dtype: string } | null =>
+  given.rivals.includes('peft') ? { python: given.python, dtype: given.peftDtype } : null
+
+/** Without a name: one canonical workload, two numbers. */
+const canonical: Command = async (folder) => {
+  const precisions = [given.precision('float32')]
+  const { model: _, ...trainings } = await measureTrainings({ ...common(), folder, precisions, peft: peftIfAsked() })
+  const { decoding } = await measureDecodings(folder, { ...common(), rows: given.count('rows', 8) })
+  return { figures: { ...trainings, decoding } }
+}
+
+/** The default model alone, and the shape of GPT-2 beside PEFT where asked for. */
+const train: Command = async (folder) => {
+  const precisions = given.precision('') === '' ? reported : given.precision('').split(',')
+  const models: Trainings[] = []
+  if (given.shapeNamed === undefined)
+    models.push(await measureTrainings({ ...common(), folder, precisions, peft: null }))
+  const gpt2 = await given.modelFolder(given.shapeNamed ?? 'gpt2')
+  models.push(await measureTrainings({ ...common(), folder: gpt2, precisions, peft: peftIfAsked() }))
+  return { figures: namedByModel(models), sections: trainingSections(models) }
+}
+
+const decoding: Command = async (folder) => {
+  const rows = given.count('rows', 8)
+  const models = []
+  for (const each of [folder, await given.modelFolder('gpt2')])
+    models.push(await measureDecodings(each, { ...common(), rows }))
+  return { figures: namedByModel(models), sections: [decodingSection(models)] }
+}
+
+const losses: Command = async (folder) => {
+  const { threads, rounds } = common()
+  const seeds = Array.from({ length: rounds }, (_, i) => given.count('seed') + i)
+  const rows = await compareLosses(packedRuntime(threads), folder, given.precision('fast'), seeds)
+  const { name } = await openModel(folder)
+  return { figures: { losses: rows }, sections: [lossesSection(name, rows)] }
+}
+
+const sampling: Command = async (folder) => {
+  const figures = measureSampling(await openTokenizer(folder), samplingRounds * given.count('rounds'))
+  for (const [name, us] of Object.entries(figures)) say(`${name.padEnd(32)} ${us.toFixed(1).padStart(8)} µs`)
+  return { figures: { vocabulary: benchVocabulary } }
+}
+
+/** Calls of one round: each takes less than a millisecond. */
+const samplingRounds = 200
+
+const choose: Command = async (folder) => {
+  say(`wrote ${await measureChoice(folder, given.data('choose'), given.count('threads'), say)}`)
+  return { figures: {} }
+}
+
+const e2e: Command = async (model) => {
+  const { threads } = common()
+  const together = given.count('together')
+  await runE2e({ data: given.dataIfNamed, part: given.part(), together, checkpoints: checkpointFolder, model, threads })
+  return { figures: {} }
+}
+
+/** Seconds of each measurement, and tokens of the prompts that arrive: the second is the bar, the first to compare with. */
+const gapSeconds = 30
+const gapPrompts = [0, 900]
+
+const gaps: Command = async (folder) => {
+  const runtime = createOnnxRuntime({ threads: given.count('threads'), packed: true })
+  const model = await openModel(folder)
+  const measured: Figures[] = []
+  for (const promptLength of gapPrompts)
+    measured.push(
+      await measureGaps(runtime, model, { rows: given.count('rows', 8), promptLength, seconds: gapSeconds }),
+    )
+  return { figures: { gaps: measured } }
+}
+
+const choosing: Command = async (folder) => {
+  const options = { ...common(), model: await openModel(folder), folder, rows: given.count('rows', servedRows) }
+  return { figures: { choosing: await measureChoosing(options) } }
+}
+
+const prefixes: Command = async (folder) => {
+  const { threads, rounds } = common()
+  const figures: Figures[] = []
+  const folders = given.shapeNamed === undefined ? [folder, await given.modelFolder('gpt2')] : [folder]
+  for (const each of folders) {
+    const model = await openModel(each)
+    const counts = { prefixes: given.count('prefixes', 1_000), rows: given.count('rows', servedRows), rounds, seed: 1 }
+    figures.push(
+      ...(await measurePrefixes(createOnnxRuntime({ threads, packed: true }), { model, folder: each, ...counts })),
+    )
+  }
+  return { figures: { prefixes: figures }, sections: [prefixesSection(figures)] }
+}
+
+/** In each precision that is named, with the shape of GPT-2 where no model is. */
+const generate: Command = async () => {
+  if (!given.rivals.includes('peft')) throw new Error(`generate needs --against peft\n${usage}`)
+  const folder = await given.modelFolder(given.shapeNamed ?? 'gpt2')
+  const { threads, rounds } = common()
+  const [runtime, model] = [packedRuntime(threads), await openModel(folder)]
+  const shared = { model, folder, rows: given.count('rows', servedRows), rounds, threads, python: given.python }
+  const figures: Figures[] = []
+  for (const precision of given.precision('float32,fast').split(',')) {
+    const form = precision === 'fast' ? await runtime.decodingForm(model.forwardGraph(), model.weights) : precision
+    figures.push(await compareGeneration(runtime, { ...shared, dtype: given.peftDtype, form }))
+  }
+  return { figures: { generate: figures }, sections: [generationSection(figures)] }
+}
+
+const formOptions = (folder: string): FormOptions => ({
+  ...common(),
+  folder,
+  rows: given.rowsOrNull(),
+  precision: given.precision('float32'),
+  rivals: given.rivals,
+  python: given.python,
+})
+
+const decode: Command = async (folder) => {
+  const figures = await compareForms(formOptions(folder))
+  return { figures: { decode: figures }, sections: [formsSection((await openModel(folder)).name, figures)] }
+}
+
+const agreement: Command = async (folder) => ({
+  figures: { agreement: await compareTexts(formOptions(folder), given.data('agreement')) },
+})
+
+const service: Command = async (folder) => {
+  const figures: Figures = { ...(await measureService(folder, given.count('threads'))) }
+  return { figures: { service: figures }, sections: [serviceSection(figures)] }
+}
+
+/** Ends with 1 when something does not hold, but only after the figures. */
+const serve: Command = async (model) => {
+  const { figures, broken } = await measureLoad({
+    model,
+    threads: given.count('threads'),
+    clients: given.count('clients'),
+    prefixes: given.count('prefixes', 100),
+    prefixLength: 10,
+    seconds: given.count('seconds'),
+    seed: given.count('seed'),
+    say: (line) => void process.stderr.write(`${line}\n`),
+  })
+  for (const each of broken) process.stderr.write(`does not hold: ${each}\n`)
+  if (broken.length > 0) process.exitCode = 1
+  const all: Figures = { ...figures, broken: broken.length }
+  return { figures: { serve: all }, sections: [loadSection(all)] }
+}
+
+/** Every section; what needs a rival is taken without it where none was named. */
+const report: Command = async (folder) => {
+  const rivals = given.rivals.includes('peft') ? [generate] : []
+  const figures: Record<string, unknown> = {}
+  const sections: Section[] = []
+  for (const part of [train, losses, decoding, service, prefixes, ...rivals, serve]) {
+    const outcome = await part(folder)
+    Object.assign(figures, outcome.figures)
+    sections.push(...(outcome.sections ?? []))
+  }
+  return { figures, sections }
+}
+
+/** On the GPU alone. */
+export const onDevice: Command = async (folder) => {
+  const python = given.rivals.includes('peft') ? given.python : null
+  const options = { ...common(), folder, python, libraries: given.cudaLibraries() }
+  return { figures: await measureCuda(await openModel(folder), options) }
+}
+
+export const commands: Readonly<Record<string, Command>> = {
+  '': canonical,
+  train,
+  losses,
+  decoding,
+  decode,
+  agreement,
+  generate,
+  prefixes,
+  service,
+  serve,
+  gaps,
+  sampling,
+  choosing,
+  choose,
+  e2e,
+  report,
+}
+
+/** Of commands that are there to write the page. */
+export const writing: readonly string[] = ['train', 'report']
+
+function namedByModel(models: readonly ({ readonly model: string } & object)[]): Record<string, unknown> {
+  return Object.fromEntries(
+    models.flatMap(({ model, ...kinds }) =>
+      Object.entries(kinds).map(([kind, figures]) => [`${model} ${kind}`, figures]),
+    ),
+  )
+}
