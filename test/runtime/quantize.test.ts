@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Random } from '../../src/random/random.ts'
-import { blockSize, stepsOf, zeroOf, type IntegerForm } from '../../src/runtime/onnx/forms.ts'
+import { blockSize, stepsOf, zeroOf, type IntegerBytes } from '../../src/runtime/onnx/forms.ts'
 import { quantizeBlocks, quantizeColumns, type Matrix } from '../../src/runtime/onnx/quantize.ts'
 
 const seed = Number(process.env['SEED'] ?? 7)
@@ -22,7 +22,7 @@ for (const transposed of [false, true]) {
   const element = (k: number, j: number): number => matrix.data[transposed ? j * 131 + k : k * 131 + j] as number
   const side = transposed ? 'read as its transpose' : 'read as it is'
 
-  for (const form of ['signed', 'unsigned', 'signed7'] as const satisfies readonly IntegerForm[]) {
+  for (const form of ['signed', 'unsigned', 'signed7'] as const satisfies readonly IntegerBytes[]) {
     test(`${form}: a matrix ${side} comes back within half a step of each column's scale`, () => {
       const { values, scales } = quantizeColumns(matrix, form)
       assert.equal(values.length, inside * outside)

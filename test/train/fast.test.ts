@@ -60,7 +60,7 @@ test('a run goes on in the form it began with, whatever is the fastest now, and 
   for await (const { step } of begun.steps(never)) if (step === 7) break
   const checkpoint = begun.checkpoint()
   await begun.dispose()
-  const resumed = await open(fastestIs('signed7'), { precision: 'fast' }, checkpoint)
+  const resumed = await open(fastestIs('mixed'), { precision: 'fast' }, checkpoint)
   assert.equal(resumed.used['form'], 'unsigned')
   assert.deepEqual(await finish(resumed), expected)
 })

@@ -5,7 +5,7 @@ import { inputsOf, joinedRows } from '../../graph/graph.ts'
 import type { OpName, Value } from '../../graph/ops.ts'
 import type { Shape } from '../../graph/shape.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
-import type { LinearForm } from './forms.ts'
+import { frozenProducts, tensorNames, type LinearForm, type Product } from './forms.ts'
 import {
   elementTypes,
   type AttributeProto,
@@ -51,6 +51,8 @@ export class Emitter {
   readonly #flat = new Map<Value, string>()
   readonly #uses = new Map<Value, Set<OpName>>()
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
+  /** By the name of the values. */
+  readonly #products: ReadonlyMap<string, Product>
   readonly #deferred = new Map<Value, () => string>()
   readonly #rowScaled = new Map<string, RowScaled>()
 
@@ -59,6 +61,8 @@ export class Emitter {
     this.#weights = weights
     this.#joined = joinedRows(graph)
     this.form = form
+    const products = form === 'float32' ? [] : frozenProducts(graph, form)
+    this.#products = new Map(products.map((product) => [tensorNames(product).values, product]))
     for (const node of graph.nodes) {
       for (const input of node.inputs) this.#uses.set(input, (this.#uses.get(input) ?? new Set()).add(node.op))
     }
@@ -123,12 +127,21 @@ export class Emitter {
     const dims = rank === 0 ? [] : [1]
     return this.#initializer({ name: `u${rank}.${value}`, dims, dataType: elementTypes.uint8, int32Data: [value] })
   }
+  /** int8 column of ones: a product with it adds up rows of integers. */
+  ones(count: number): string {
+    const int32Data = Array.from({ length: count }, () => 1)
+    return this.#initializer({ name: `ones.${count}`, dims: [count, 1], dataType: elementTypes.int8, int32Data })
+  }
   /** A frozen weight where it lies on disk, cast to float32 where it is narrower. */
   weight(name: string, shape: Shape): string {
     const { dtype, shape: there } = this.#weightNamed(name)
     assert.deepEqual(there, shape, `weight ${name} is [${there}], the graph says [${shape}]`)
     const stored = this.stored(name)
     return dtype === 'float32' ? stored : this.emit('Cast', [stored], { attributes: { to: elementTypes.float32 } })
+  }
+  /** How a product with a frozen weight is computed in 8 bits. */
+  product8(of: Pick<Product, 'name' | 'transposed'>): Product {
+    return this.#products.get(tensorNames(of).values) ?? assert.fail(`${of.name} is not in 8 bits`)
   }
   /** A tensor on disk as it is. */
   stored(name: string): string {

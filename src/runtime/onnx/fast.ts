@@ -63,21 +63,16 @@ export class FastForms {
     }
   }
 
-  compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
-    return this.#open(graph, weights, form, false)
-  }
-
-  /** Packed, whatever the runtime does in float32: products of few rows in 8 bits take many times as long if not. */
-  openDecoding(forward: Graph, weights: Weights, form: string): Promise<Program> {
-    return this.#open(forward, weights, form, true)
-  }
-
-  async #open(graph: Graph, weights: Weights, form: string, packed: boolean): Promise<Program> {
+  /**
+   * Packed, whatever the runtime does in float32: a training step in 8 bits takes a tenth longer if not, and products of few
+   * rows take many times as long.
+   */
+  async compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
     const known = quantizedForms.find((each) => each === form)
     if (this.#options === undefined || known === undefined)
       throw new Error(`the onnx runtime was not opened for ${form}`)
     const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
-    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed })
+    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed: true })
   }
 
   #fastest(graph: Graph, folder: string, note: (message: string) => void): Promise<LinearForm> {

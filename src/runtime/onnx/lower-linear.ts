@@ -1,7 +1,7 @@
 // Products with frozen weights in ONNX: in float32, or in 8 bits in the form that was chosen.
 import type { Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
-import { blockSize, tensorNames, unsignedZero, type IntegerForm } from './forms.ts'
+import { blockSize, tensorNames, unsignedZero, zeroOf, type IntegerBytes, type StoredBytes } from './forms.ts'
 
 interface ProductOptions {
   readonly transposed: boolean
@@ -15,15 +15,27 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
     const inputs = [x, e.full(w), ...(bias === undefined ? [] : [bias])]
     return e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } })
   }
-  const names = tensorNames({ name: w.node.attributes.name, transposed })
-  const [values, scales] = [e.stored(names.values), e.stored(names.scales)]
-  if (e.form === 'blocks') {
+  const { bytes, values, scales } = storedProduct(e, w.node.attributes.name, transposed)
+  if (bytes === 'blocks') {
     const [K, N] = (transposed ? w.shape.toReversed() : w.shape) as readonly [number, number]
     // Level 4: the rows of x are put into 8 bits too, block by block.
     const attributes = { K, N, bits: 8, block_size: blockSize, accuracy_level: 4 }
     return withBias(e, e.emit('MatMulNBits', [x, values, scales], { attributes, domain: 'com.microsoft' }), bias)
   }
-  return withBias(e, integerProduct(e, e.form, x, values, scales), bias)
+  return withBias(e, integerProduct(e, bytes, x, values, scales), bias)
+}
+
+export interface StoredProduct {
+  readonly bytes: StoredBytes
+  readonly values: string
+  readonly scales: string
+}
+
+/** What a product with a frozen weight reads in the place of the weight. */
+export function storedProduct(e: Emitter, name: string, transposed: boolean): StoredProduct {
+  const product = e.product8({ name, transposed })
+  const names = tensorNames(product)
+  return { bytes: product.bytes, values: e.stored(names.values), scales: e.stored(names.scales) }
 }
 
 /**
@@ -31,14 +43,22 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
  * ones: y[i] = s[i] · (q[i] · values) · scales. Where x[i] itself is still to be scaled, by a positive number, q[i] is the same
  * without it, and only s[i] has it.
  */
-function integerProduct(e: Emitter, form: IntegerForm, x: string, values: string, scales: string): string {
+function integerProduct(e: Emitter, bytes: IntegerBytes, x: string, values: string, scales: string): string {
   const later = e.rowScaled(x)
   const { quantized, perRow } = quantizeRows(e, later?.rows ?? x)
-  const zero = e.byte(unsignedZero, 0)
-  const inputs = [quantized, values, e.float(1), scales, zero, ...(form === 'unsigned' ? [zero] : [])]
-  const product = e.emit('MatMulIntegerToFloat', inputs, { domain: 'com.microsoft' })
+  const product = integerSums(e, { rows: quantized, zero: unsignedZero }, { bytes, values, scales })
   const column = e.emit('Unsqueeze', [perRow, e.integers([1])])
   return e.scaleRows(product, later === null ? column : e.emit('Mul', [column, later.scales]))
+}
+
+/** (rows − zero) · values · scales, with `rows` in unsigned bytes. */
+export function integerSums(
+  e: Emitter,
+  { rows, zero }: { readonly rows: string; readonly zero: number },
+  { bytes, values, scales }: StoredProduct,
+): string {
+  const zeros = [e.byte(zero, 0), ...(zeroOf(bytes) === 0 ? [] : [e.byte(unsignedZero, 0)])]
+  return e.emit('MatMulIntegerToFloat', [rows, values, e.float(1), scales, ...zeros], { domain: 'com.microsoft' })
 }
 
 function quantizeRows(e: Emitter, x: string): { readonly quantized: string; readonly perRow: string } {
@@ -49,8 +69,13 @@ function quantizeRows(e: Emitter, x: string): { readonly quantized: string; read
   ]
   const largest = e.emit('Max', [top, e.emit('Neg', [bottom]), e.float(smallest)])
   const perRow = e.emit('Mul', [largest, e.float(1 / 127)])
-  const zeros = e.emit('Expand', [e.byte(unsignedZero, 1), e.emit('Shape', [perRow])])
-  return { quantized: e.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: 0 } }), perRow }
+  return { quantized: quantizeBy(e, x, perRow, unsignedZero), perRow }
+}
+
+/** Each row over its scale in whole numbers, `zero` more than that. */
+export function quantizeBy(e: Emitter, x: string, perRow: string, zero: number): string {
+  const zeros = e.emit('Expand', [e.byte(zero, 1), e.emit('Shape', [perRow])])
+  return e.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: 0 } })
 }
 
 /** A row of zeros is divided by this. */

@@ -1,12 +1,15 @@
 // The ONNX form of each op. One node of ours becomes one or more of theirs.
 import type { Graph } from '../../graph/graph.ts'
-import type { Node, OpName, Ops, Value } from '../../graph/ops.ts'
+import type { Node, OpName, Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { Emitter } from './emitter.ts'
-import { mixesInEightBits, type LinearForm } from './forms.ts'
+import type { LinearForm } from './forms.ts'
 import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
 import { lowerCrossAttention, lowerCrossAttentionGrad } from './lower-cross-attention.ts'
+import { lowerCrossEntropy, lowerCrossEntropyGrad } from './lower-cross-entropy.ts'
+import { lowerExactGelu, lowerExactGeluGrad, lowerGelu, lowerGeluGrad } from './lower-gelu.ts'
 import { emitProduct } from './lower-linear.ts'
+import { lowerUnary } from './lower-unary.ts'
 import { encodeModel } from './schema.ts'
 
 type OnnxRule<Op extends OpName> = (e: Emitter, node: Node<Op>) => void
@@ -159,116 +162,18 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     e.setFlat(outputOf(node), e.emit('Mul', [difference, factor]))
   },
 
-  gelu: (e, node) => {
-    const [x] = node.inputs
-    if (e.isUsedBy(x, 'geluGrad')) e.setFlat(outputOf(node), geluParts(e, e.flat(x)).y)
-    else lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'tanh' } }))
-  },
-  // With y = x·s and s = σ(z): dy/dx = s + (y − y·s)·dz/dx.
-  geluGrad: (e, node) => {
-    const [x, ct] = node.inputs
-    const { square, s, y } = geluParts(e, e.flat(x))
-    const slope = e.emit('Add', [e.emit('Mul', [square, e.float(3 * geluCube)]), e.float(geluLinear)])
-    const bend = e.emit('Mul', [e.emit('Sub', [y, e.emit('Mul', [y, s])]), slope])
-    const later = e.rowScaled(e.flat(ct))
-    const dx = e.emit('Mul', [e.emit('Add', [s, bend]), later?.rows ?? e.flat(ct)])
-    e.setFlat(outputOf(node), later === null ? dx : e.scaleRows(dx, later.scales))
-  },
-
-  exactGelu: (e, node) => {
-    const [x] = node.inputs
-    if (e.isUsedBy(x, 'exactGeluGrad'))
-      e.setFlat(outputOf(node), e.emit('Mul', [e.flat(x), normalDistribution(e, e.flat(x))]))
-    else lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'none' } }))
-  },
-  // dy/dx = Φ(x) + x·φ(x)
-  exactGeluGrad: (e, node) => {
-    const [x, ct] = node.inputs
-    const density = e.emit('Exp', [e.emit('Mul', [e.emit('Mul', [e.flat(x), e.flat(x)]), e.float(-0.5)])])
-    const bend = e.emit('Mul', [e.emit('Mul', [e.flat(x), density]), e.float(1 / Math.sqrt(2 * Math.PI))])
-    const slope = e.emit('Add', [normalDistribution(e, e.flat(x)), bend])
-    const later = e.rowScaled(e.flat(ct))
-    const dx = e.emit('Mul', [slope, later?.rows ?? e.flat(ct)])
-    e.setFlat(outputOf(node), later === null ? dx : e.scaleRows(dx, later.scales))
-  },
+  gelu: lowerGelu,
+  geluGrad: lowerGeluGrad,
+  exactGelu: lowerExactGelu,
+  exactGeluGrad: lowerExactGeluGrad,
 
   attention: lowerAttention,
   attentionGrad: lowerAttentionGrad,
   crossAttention: lowerCrossAttention,
   crossAttentionGrad: lowerCrossAttentionGrad,
 
-  crossEntropy: (e, node) => {
-    const [hidden, , , bias] = node.inputs
-    const { logits, probabilities, label } = softmaxOf(e, node.inputs)
-    // log Σ exp(l) = max l − log max p: two passes that only read.
-    const maxOf = (name: string): string => e.emit('ReduceMax', [name, e.integers([-1])])
-    const logSum = e.emit('Sub', [maxOf(logits), e.emit('Log', [maxOf(probabilities)])])
-    const own = e.emit('GatherElements', [logits, label], { attributes: { axis: 1 } })
-    const meanLogit = (mean: string): string => {
-      const product = e.emit('MatMul', [e.flat(hidden), mean])
-      return bias === undefined
-        ? product
-        : e.emit('Add', [product, e.emit('ReduceMean', [e.full(bias), e.integers([0])])])
-    }
-    const loss = e.emit('Sub', [logSum, smoothed(e, node, own, meanLogit)])
-    e.setFull(outputOf(node), e.emit('Reshape', [loss, e.integers([-1])]))
-  },
-  // (p − (1 − ε)·onehot(label) − ε/vocabulary) · table = p · table − (1 − ε)·table[label] − ε·(mean row of table)
-  crossEntropyGrad: (e, node) => {
-    const [, table, labels] = node.inputs
-    const ct = node.inputs.at(-1) as Value
-    const { probabilities } = softmaxOf(e, node.inputs.slice(0, -1) as unknown as Ops['crossEntropy']['inputs'])
-    const mixed = mixesInEightBits(e.form)
-      ? emitProduct(e, probabilities, table, { transposed: false })
-      : e.emit('Gemm', [probabilities, e.full(table)])
-    const own = e.emit('Gather', [e.full(table), e.full(labels)], { attributes: { axis: 0 } })
-    const column = e.emit('Reshape', [e.full(ct), e.integers([-1, 1])])
-    const target = smoothed(e, node, own, (mean) => e.emit('Reshape', [mean, e.integers([1, -1])]))
-    e.setFlat(outputOf(node), e.emit('Mul', [e.emit('Sub', [mixed, target]), column]))
-  },
-}
-
-/**
- * (1 − ε)·own + ε·(what `of` makes of the mean row of the table, [d, 1]); `own` itself without smoothing. The mean of a row's
- * logits is hidden · mean(table): the table's mean is folded once, where a mean of logits were one more pass over all of them.
- */
-function smoothed(
-  e: Emitter,
-  { inputs, attributes: { smoothing } }: Node<'crossEntropy'> | Node<'crossEntropyGrad'>,
-  own: string,
-  of: (mean: string) => string,
-): string {
-  if (smoothing === 0) return own
-  const mean = e.emit('ReduceMean', [e.full(inputs[1]), e.integers([0])], { attributes: { keepdims: 1 } })
-  const column = e.emit('Reshape', [mean, e.integers([-1, 1])])
-  return e.emit('Add', [e.emit('Mul', [own, e.float(1 - smoothing)]), e.emit('Mul', [of(column), e.float(smoothing)])])
-}
-
-function lowerUnary(
-  e: Emitter,
-  node: Node<'tanh'> | Node<'gelu'> | Node<'exactGelu'>,
-  emit: (x: string) => string,
-): void {
-  const [x] = node.inputs
-  if (x.shape.length > 1) e.setFlat(outputOf(node), emit(e.flat(x)))
-  else e.setFull(outputOf(node), emit(e.full(x)))
-}
-
-/** Φ(x) = (1 + erf(x/√2))/2 */
-function normalDistribution(e: Emitter, x: string): string {
-  const erf = e.emit('Erf', [e.emit('Mul', [x, e.float(Math.SQRT1_2)])])
-  return e.emit('Mul', [e.emit('Add', [erf, e.float(1)]), e.float(0.5)])
-}
-
-// gelu_new(x) = x·σ(z) with z = √(8/π)·(x + 0.044715·x³), since (1 + tanh(z/2))/2 = σ(z).
-const geluLinear = Math.sqrt(8 / Math.PI)
-const geluCube = 0.044715 * geluLinear
-
-function geluParts(e: Emitter, x: string): { readonly square: string; readonly s: string; readonly y: string } {
-  const square = e.emit('Mul', [x, x])
-  const factor = e.emit('Add', [e.emit('Mul', [square, e.float(geluCube)]), e.float(geluLinear)])
-  const s = e.emit('Sigmoid', [e.emit('Mul', [x, factor])])
-  return { square, s, y: e.emit('Mul', [x, s]) }
+  crossEntropy: lowerCrossEntropy,
+  crossEntropyGrad: lowerCrossEntropyGrad,
 }
 
 /** Mean and inverse deviation are asked for only where a gradient will want them. */
@@ -290,17 +195,4 @@ function lowerSumNorm(e: Emitter, node: Node<'layerNorm'>): void {
   ) as [string, string, string, string]
   e.setFlat(sum, added)
   e.setFlat(outputOf(node), normalized)
-}
-
-interface SoftmaxParts {
-  readonly logits: string
-  readonly probabilities: string
-  readonly label: string
-}
-
-function softmaxOf(e: Emitter, [hidden, table, labels, bias]: Ops['crossEntropy']['inputs']): SoftmaxParts {
-  const added = bias === undefined ? {} : { bias: e.full(bias) }
-  const logits = emitProduct(e, e.flat(hidden), table, { transposed: true, ...added })
-  const probabilities = e.emit('Softmax', [logits], { attributes: { axis: -1 } })
-  return { logits, probabilities, label: e.emit('Reshape', [e.full(labels), e.integers([-1, 1])]) }
 }

@@ -20,7 +20,7 @@ const gainMin = 1.1
 
 export interface DecodingTiming {
   readonly form: LinearForm
-  /** Medians, one for each number of rows. */
+  /** The least of some rounds, one for each number of rows. */
   readonly ms: readonly number[]
 }
 
@@ -39,9 +39,9 @@ export async function fastestDecodingForm(
       if (await isExact(form, threads))
         programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }
-    const medians: ReadonlyMap<LinearForm, number>[] = []
-    for (const count of measuredRows) medians.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
-    const timings = [...programs.keys()].map((form) => ({ form, ms: medians.map((ms) => ms.get(form) as number) }))
+    const least: ReadonlyMap<LinearForm, number>[] = []
+    for (const count of measuredRows) least.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
+    const timings = [...programs.keys()].map((form) => ({ form, ms: least.map((ms) => ms.get(form) as number) }))
     const cost = ({ ms }: DecodingTiming): number => ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length
     const plain = timings.find(({ form }) => form === 'float32') as DecodingTiming
     const best = timings.reduce((a, b) => (cost(b) < cost(a) ? b : a))

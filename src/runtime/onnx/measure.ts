@@ -5,20 +5,28 @@ import path from 'node:path'
 import { Random } from '../../random/random.ts'
 import { int32 } from '../../tensor/tensor.ts'
 import type { Program } from '../runtime.ts'
-import { quantizedForms, stepsOf, unsignedZero, zeroOf, type IntegerForm, type LinearForm } from './forms.ts'
+import {
+  integersOf,
+  quantizedForms,
+  stepsOf,
+  unsignedZero,
+  zeroOf,
+  type IntegerBytes,
+  type LinearForm,
+} from './forms.ts'
 import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from './measured-layers.ts'
 import { OnnxProgram } from './program.ts'
 import { elementTypes, encodeModel, type NodeProto, type TensorProto, type ValueInfoProto } from './schema.ts'
 
 export interface Timing {
   readonly form: LinearForm
-  /** Of the layer forward and backward, a median; null where the form is inexact on this machine. */
+  /** Of the layer forward and backward, the least of some rounds; null where the form is inexact on this machine. */
   readonly ms: number | null
 }
 
 /** Rows of the measured input: about those of a batch of 10 examples. */
 const measuredRows = 512
-const rounds = 9
+const rounds = 15
 /** A form must be at least so many times as fast as float32 for its error to be worth it. */
 const gainMin = 1.1
 
@@ -32,16 +40,17 @@ export async function fastestForm(
   try {
     const weights = await randomLayers(shape, 1, folder)
     for (const form of ['float32', ...quantizedForms] as const) {
-      if (await isExact(form, threads))
-        programs.set(form, await openLayers(shape, weights, form, { threads, packed: false }))
+      if (!(await isExact(form, threads))) continue
+      // As trainings open them.
+      programs.set(form, await openLayers(shape, weights, form, { threads, packed: form !== 'float32' }))
     }
-    const medians = await timeByTurns(programs, rowsOf(shape, measuredRows), rounds)
-    const plain = medians.get('float32') as number
+    const least = await timeByTurns(programs, rowsOf(shape, measuredRows), rounds)
+    const plain = least.get('float32') as number
     let [form, best] = ['float32' as LinearForm, plain / gainMin]
-    for (const [each, ms] of medians) if (ms < best) [form, best] = [each, ms]
+    for (const [each, ms] of least) if (ms < best) [form, best] = [each, ms]
     const timings = ['float32' as const, ...quantizedForms].map((each) => ({
       form: each,
-      ms: medians.get(each) ?? null,
+      ms: least.get(each) ?? null,
     }))
     return { form, timings }
   } finally {
@@ -50,34 +59,38 @@ export async function fastestForm(
   }
 }
 
-const exactness = new Map<string, Promise<boolean>>()
+const exactness = new Map<IntegerBytes, Promise<boolean>>()
 
 /**
  * Whether the integer products of a form are exact on this machine. Kernels for processors without VNNI may add pairs of
  * products in 16 bits, where 2 · 255 · 127 does not fit: such a sum is cut off without a word.
  */
-export function isExact(form: LinearForm, threads: number): Promise<boolean> {
-  if (form === 'float32' || form === 'blocks') return Promise.resolve(true)
-  const earlier = exactness.get(form)
+export async function isExact(form: LinearForm, threads: number): Promise<boolean> {
+  for (const bytes of integersOf(form)) if (!(await areExact(bytes, threads))) return false
+  return true
+}
+
+function areExact(bytes: IntegerBytes, threads: number): Promise<boolean> {
+  const earlier = exactness.get(bytes)
   if (earlier !== undefined) return earlier
-  const checked = checkProducts(form, threads)
-  exactness.set(form, checked)
+  const checked = checkProducts(bytes, threads)
+  exactness.set(bytes, checked)
   return checked
 }
 
 /** Rows, depth and columns that fill whole tiles of a kernel and leave a rest. */
 const probe = { M: 37, K: 203, N: 67 } as const
 
-async function checkProducts(form: IntegerForm, threads: number): Promise<boolean> {
+async function checkProducts(bytes: IntegerBytes, threads: number): Promise<boolean> {
   const { M, K, N } = probe
   const random = new Random(3)
   const byte = (): number => Math.floor(random.next() * 256)
   // Half of the rows and columns are as large as can be: their sums are the ones that saturate.
   const left = Int32Array.from({ length: M * K }, (_, i) => (Math.floor(i / K) % 2 === 0 ? 255 : byte()))
-  const steps = stepsOf(form)
+  const steps = stepsOf(bytes)
   const weight = (): number => Math.round((2 * random.next() - 1) * steps)
   const right = Int32Array.from({ length: K * N }, (_, i) => ((i % N) % 2 === 0 ? steps : weight()))
-  const program = await OnnxProgram.open(productModel(form, right), tmpdir(), { threads, packed: false })
+  const program = await OnnxProgram.open(productModel(bytes, right), tmpdir(), { threads, packed: false })
   const { y } = await program.run({ x: int32(left, [M, K]) })
   await program.dispose()
   return integerProduct(left, right).every((value, i) => value === y?.data[i])
@@ -96,11 +109,11 @@ function integerProduct(left: Int32Array, right: Int32Array): number[] {
 }
 
 /** The node that `lower-linear.ts` makes, over bytes given as int32. */
-function productModel(form: IntegerForm, right: Int32Array): Uint8Array {
+function productModel(bytes: IntegerBytes, right: Int32Array): Uint8Array {
   const { M, K, N } = probe
   const { float32: float, uint8, int8, int32: integer } = elementTypes
-  const isSigned = zeroOf(form) === 0
-  const stored = [...right].map((value) => value + zeroOf(form))
+  const isSigned = zeroOf(bytes) === 0
+  const stored = [...right].map((value) => value + zeroOf(bytes))
   const initializer: TensorProto[] = [
     { name: 'w', dims: [K, N], dataType: isSigned ? int8 : uint8, int32Data: stored },
     { name: 'one', dims: [], dataType: float, floatData: [1] },

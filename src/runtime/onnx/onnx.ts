@@ -46,8 +46,7 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
     openSession: async (forward, weights, layout, form = 'float32', encoder = null): Promise<DecodeSession> => {
       const fed = keysByPosition(forward)
-      const program =
-        form === 'float32' ? await compile(fed, weights, packed) : await forms.openDecoding(fed, weights, form)
+      const program = form === 'float32' ? await compile(fed, weights, packed) : await forms.compile(fed, weights, form)
       // Sources are read once for all that is decoded from them, and many positions at a time: in float32 whatever the form.
       const reader = encoder && new SourceReader(await compile(encoder, weights, packed), encoder, layout)
       return new OnnxDecodeSession(program, forward, layout, reader)

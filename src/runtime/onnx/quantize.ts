@@ -1,5 +1,5 @@
 // A float32 matrix in 8 bits: the nearest of equally spaced values around 0, whose spacing is the scale.
-import { blockSize, stepsOf, unsignedZero, zeroOf, type IntegerForm } from './forms.ts'
+import { blockSize, stepsOf, unsignedZero, zeroOf, type IntegerBytes } from './forms.ts'
 
 /** A matrix [rows, columns] in row-major order; read as its transpose [columns, rows] where `transposed`. */
 export interface Matrix {
@@ -16,9 +16,9 @@ export interface Quantized<Bytes extends Int8Array | Uint8Array> {
 
 /**
  * One scale for each column of the matrix as read. Column j is `scales[j] · values[·, j]`, each element off by half a
- * scale at most. Values are row-major as read, `zeroOf(form)` more than that.
+ * scale at most. Values are row-major as read, `zeroOf(bytes)` more than that.
  */
-export function quantizeColumns(matrix: Matrix, form: IntegerForm): Quantized<Int8Array | Uint8Array> {
+export function quantizeColumns(matrix: Matrix, bytes: IntegerBytes): Quantized<Int8Array | Uint8Array> {
   const { data, rows, columns, transposed } = matrix
   const [inside, outside] = transposed ? [columns, rows] : [rows, columns]
   // Along the rows of `data` whichever way it is read: memory is slow at large strides.
@@ -30,7 +30,7 @@ export function quantizeColumns(matrix: Matrix, form: IntegerForm): Quantized<In
       if (magnitude > (largest[j] as number)) largest[j] = magnitude
     }
   }
-  const [steps, zero] = [stepsOf(form), zeroOf(form)]
+  const [steps, zero] = [stepsOf(bytes), zeroOf(bytes)]
   const scales = largest.map((magnitude) => magnitude / steps)
   const inverses = scales.map(inverseOf)
   const values = zero === 0 ? new Int8Array(inside * outside) : new Uint8Array(inside * outside)

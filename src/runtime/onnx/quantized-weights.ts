@@ -33,12 +33,12 @@ export async function withQuantized(
 ): Promise<Weights> {
   if (weights.sha256 === undefined) throw new Error(`the weights in ${weights.folder} have no sha256 to keep them by`)
   const file = path.join(path.resolve(folder), `${weights.sha256}-${form}${suffix}`)
-  const plans = products.flatMap((product) => Object.values(tensorPlans(form, product)))
+  const plans = products.flatMap((product) => Object.values(tensorPlans(product)))
   const metadata = { format, form, weights: weights.sha256 }
   let entries = await readEntries(file, plans, metadata)
   if (entries === null) {
     await mkdir(path.dirname(file), { recursive: true })
-    await writeFileOf(file, weights, products, form, metadata)
+    await writeFileOf(file, weights, products, metadata)
     await sweep(path.dirname(file), file)
     entries = await readEntries(file, plans, metadata)
   }
@@ -71,10 +71,9 @@ async function writeFileOf(
   file: string,
   weights: Weights,
   products: readonly Product[],
-  form: QuantizedForm,
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const plans = products.flatMap((product) => Object.values(tensorPlans(form, product)))
+  const plans = products.flatMap((product) => Object.values(tensorPlans(product)))
   const head = encodeHeader(plans, metadata)
   const offsets = new Map<string, number>()
   let end = head.length
@@ -87,7 +86,7 @@ async function writeFileOf(
   try {
     await writeAt(out, head, 0)
     for (const product of products) {
-      const { values, scales } = await quantized(weights, product, form)
+      const { values, scales } = await quantized(weights, product)
       const names = tensorNames(product)
       await writeAt(out, scales, offsets.get(names.scales) as number)
       await writeAt(out, values, offsets.get(names.values) as number)
@@ -104,13 +103,12 @@ async function writeFileOf(
 
 async function quantized(
   weights: Weights,
-  { name, shape: [rows, columns], transposed }: Product,
-  form: QuantizedForm,
+  { name, shape: [rows, columns], transposed, bytes }: Product,
 ): Promise<Quantized<Int8Array | Uint8Array>> {
   const weight = weights.tensors.get(name)
   if (weight === undefined) throw new Error(`no weight is named ${name}`)
   const matrix = { data: await readFloat32(weights.folder, weight), rows, columns, transposed }
-  return form === 'blocks' ? quantizeBlocks(matrix) : quantizeColumns(matrix, form)
+  return bytes === 'blocks' ? quantizeBlocks(matrix) : quantizeColumns(matrix, bytes)
 }
 
 async function readFloat32(folder: string, { name, dtype, file, offset, bytes }: Weight): Promise<Float32Array> {

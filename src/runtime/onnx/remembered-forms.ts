@@ -15,8 +15,7 @@ export type Work = 'training' | 'decoding'
 
 /** What a measurement is true of. */
 function keyOf(shape: LayerShape, threads: number, work: Work): string {
-  const layer = `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}`
-  return work === 'training' ? layer : `${layer}, ${work}`
+  return `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}, ${work}`
 }
 
 /** null: not measured yet, or not on this machine, or what is kept cannot be read. */
