@@ -25,6 +25,7 @@ import { measureTogether } from './together.ts'
 import { benchVocabulary, measureSampling } from './sampling.ts'
 import { measureService } from './service.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
+import { compareSources } from './sources.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 import { usage } from './usage.ts'
 
@@ -35,6 +36,7 @@ const benchmarks = [
   'generate',
   'decode',
   'agreement',
+  'sources',
   'report',
   'e2e',
   'choose',
@@ -59,6 +61,7 @@ const { values, positionals } = parseArgs({
     runtime: { type: 'string', default: 'onnx' },
     'peft-dtype': { type: 'string', default: 'float32' },
     python: { type: 'string', default: 'python3' },
+    'python-ctranslate2': { type: 'string' },
     data: { type: 'string' },
     part: { type: 'string', default: 'all' },
     together: { type: 'string', default: '4' },
@@ -103,6 +106,7 @@ async function run(): Promise<void> {
     print({ decode: await compareForms(formOptions(folder, rounds, threads)), ...machine, threads })
   else if (what === 'agreement')
     print({ agreement: await compareTexts(formOptions(folder, rounds, threads)), ...machine, threads })
+  else if (what === 'sources') print({ ...(await besideOthers(folder, threads, rounds)), ...machine, threads })
   else if (what === 'service') print({ service: await measureService(folder, threads), ...machine, threads })
   else if (what === 'report') {
     const written = await writeReport({ machine, threads, ...(await measureAll(folder, { rows, threads, rounds })) })
@@ -277,6 +281,22 @@ async function againstPeft(folder: string, threads: number, rounds: number): Pro
   const form = precision === 'fast' ? await runtime.decodingForm(model.forwardGraph(), model.weights) : 'float32'
   const shared = { model, folder, rows: count('rows', servedRows), rounds, threads }
   return compareGeneration(runtime, { ...shared, python, dtype, form })
+}
+
+/** Of a model with an encoder; the rivals that are named. */
+function besideOthers(folder: string, threads: number, rounds: number): ReturnType<typeof compareSources> {
+  const { python, against = '', 'python-ctranslate2': own = python } = values
+  const rivals = against.split(',')
+  const of = (rival: string, with_: string): string | null => (rivals.includes(rival) ? with_ : null)
+  const precisions = values.precision.split(',')
+  return compareSources({
+    folder,
+    threads,
+    rounds,
+    precisions,
+    peft: of('peft', python),
+    ctranslate2: of('ctranslate2', own),
+  })
 }
 
 /** Ends with 1 when something does not hold, but only after the figures. */

@@ -2,12 +2,12 @@
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import type { Program } from '../runtime.ts'
-import { frozenProducts, quantizedForms, type LinearForm } from './forms.ts'
+import { frozenProducts, quantizedForms, type LinearForm, type Product, type QuantizedForm } from './forms.ts'
 import { lower } from './lower.ts'
 import { fastestForm, isExact, type Timing } from './measure.ts'
 import type { LayerShape } from './measured-layers.ts'
 import type { FastOptions } from './onnx.ts'
-import { decodingForms, describeDecoding, fastestDecodingForm } from './measure-decoding.ts'
+import { decodingForms, describeDecoding, fastestDecodingForm, readingForms, readRows } from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
 import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
@@ -68,15 +68,44 @@ export class FastForms {
   }
 
   /** Packed, whatever the runtime does in float32: products of few rows in 8 bits take many times as long if not. */
-  openDecoding(forward: Graph, weights: Weights, form: string): Promise<Program> {
-    return this.#open(forward, weights, form, true)
+  openDecoding(forward: Graph, weights: Weights, form: string, encoder: Graph | null = null): Promise<Program> {
+    return this.#open(forward, weights, form, true, encoder)
   }
 
-  async #open(graph: Graph, weights: Weights, form: string, packed: boolean): Promise<Program> {
+  /**
+   * The encoder of a session whose `forward` decodes in `form`, itself in the form that this machine reads many positions fastest
+   * in; null: that is float32.
+   */
+  async openReading(encoder: Graph, forward: Graph, weights: Weights, form: string): Promise<Program | null> {
+    const reading = await this.#chooseReading(encoder)
+    if (reading === 'float32') return null
+    return this.#open(encoder, weights, reading, true, reading === form ? forward : null)
+  }
+
+  async #chooseReading(encoder: Graph): Promise<LinearForm> {
+    const { folder, note = () => undefined } = this.#options as FastOptions
+    const shape = largestLayer(encoder)
+    const remembered = await rememberedForm(folder, shape, this.#threads, 'reading')
+    if (remembered !== null && readingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
+      return remembered
+    const { form, timings } = await fastestDecodingForm(shape, 1, this.#threads, readRows, readingForms)
+    note(`sources are read through layers [${shape}] in the form ${form}; ${describeDecoding(timings, readRows)}`)
+    await rememberForm(folder, shape, this.#threads, form, 'reading')
+    return form
+  }
+
+  /** The weights of `beside` are kept in the same file. */
+  async #open(
+    graph: Graph,
+    weights: Weights,
+    form: string,
+    packed: boolean,
+    beside: Graph | null = null,
+  ): Promise<Program> {
     const known = quantizedForms.find((each) => each === form)
     if (this.#options === undefined || known === undefined)
       throw new Error(`the onnx runtime was not opened for ${form}`)
-    const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
+    const all = await withQuantized(weights, productsOf([graph, beside], known), known, this.#options.folder)
     return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed })
   }
 
@@ -109,6 +138,11 @@ function largestLayer(graph: Graph): LayerShape {
     if (rows * columns > largest[0] * largest[1]) largest = [rows, columns]
   }
   return largest
+}
+
+/** Of all the graphs that are there. */
+function productsOf(graphs: readonly (Graph | null)[], form: QuantizedForm): readonly Product[] {
+  return graphs.flatMap((graph) => (graph === null ? [] : frozenProducts(graph, form)))
 }
 
 function layersOf(graph: Graph, [rows, columns]: LayerShape): number {

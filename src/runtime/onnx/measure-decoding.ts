@@ -1,4 +1,4 @@
-// Measures the machine for decoding: in which form products of one and of a few rows take the least time.
+// Measures the machine for serving: in which form products of one and of a few rows take the least time, or of many.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -10,39 +10,47 @@ import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from '
 /** Those that keep weights as near as 8 bits allow: with 7 bits one greedy text in four comes out another. */
 export const decodingForms: readonly LinearForm[] = ['float32', 'blocks', 'signed', 'unsigned']
 
+/** For sources, of which more is read and once: 7 bits too, where they gain as much again. */
+export const readingForms: readonly LinearForm[] = [...decodingForms, 'signed7']
+
 /** Rows that decode side by side: alone, a few, as many as a service has by default. */
-const measuredRows = [1, 8, 32] as const
+export const decodedRows: readonly number[] = [1, 8, 32]
+/** Positions of what an encoder reads at once, about. */
+export const readRows: readonly number[] = [512]
 /** Weights of the measured layers: more than caches hold, so that reading them is a part of the time, as it is in a model. */
 const weightBytesMax = 96 * 1024 ** 2
 const rounds = 9
-/** A form must be at least so many times as fast as float32 for its error to be worth it. */
+/** A form must be at least so many times as fast as float32 for its error to be worth it, and 7 bits as 8. */
 const gainMin = 1.1
 
 export interface DecodingTiming {
   readonly form: LinearForm
-  /** Medians, one for each number of rows. */
+  /** Medians, one for each count of rows. */
   readonly ms: readonly number[]
 }
 
-/** The form with the least geometric mean over `measuredRows`, all of them measured by turns on `layers` layers of that shape. */
+/** The form with the least geometric mean over `counts` of rows, all of them measured by turns on `layers` layers of that shape. */
 export async function fastestDecodingForm(
   shape: LayerShape,
   layers: number,
   threads: number,
+  counts: readonly number[] = decodedRows,
+  forms: readonly LinearForm[] = decodingForms,
 ): Promise<{ readonly form: LinearForm; readonly timings: readonly DecodingTiming[] }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
   const programs = new Map<LinearForm, Program>()
   try {
     const fitting = Math.max(1, Math.floor(weightBytesMax / (4 * shape[0] * shape[1])))
     const weights = await randomLayers(shape, Math.min(layers, fitting), folder)
-    for (const form of decodingForms) {
+    for (const form of forms) {
       if (await isExact(form, threads))
         programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }
     const medians: ReadonlyMap<LinearForm, number>[] = []
-    for (const count of measuredRows) medians.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
+    for (const count of counts) medians.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
     const timings = [...programs.keys()].map((form) => ({ form, ms: medians.map((ms) => ms.get(form) as number) }))
-    const cost = ({ ms }: DecodingTiming): number => ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length
+    const cost = ({ form, ms }: DecodingTiming): number =>
+      ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length + (form === 'signed7' ? Math.log(gainMin) : 0)
     const plain = timings.find(({ form }) => form === 'float32') as DecodingTiming
     const best = timings.reduce((a, b) => (cost(b) < cost(a) ? b : a))
     const isWorthIt = cost(best) < cost(plain) - Math.log(gainMin)
@@ -53,5 +61,5 @@ export async function fastestDecodingForm(
   }
 }
 
-export const describeDecoding = (timings: readonly DecodingTiming[]): string =>
-  `${timings.map(({ form, ms }) => `${form} ${ms.map((each) => each.toFixed(2)).join(', ')} ms`).join('; ')} for ${measuredRows.join(', ')} rows`
+export const describeDecoding = (timings: readonly DecodingTiming[], counts: readonly number[] = decodedRows): string =>
+  `${timings.map(({ form, ms }) => `${form} ${ms.map((each) => each.toFixed(2)).join(', ')} ms`).join('; ')} for ${counts.join(', ')} rows`
