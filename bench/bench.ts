@@ -146,6 +146,7 @@ async function measureAll(folder: string, settings: Settings): Promise<Omit<Full
     service: { ...(await measureService(folder, threads)) },
     prefixes: [...(await prefixes(folder, threads, rounds)), ...(await prefixes(gpt2, threads, rounds))],
     generation: await againstPeft(gpt2, threads, rounds),
+    sources: await besideOthers(await shapeFolder('bart-base'), threads, rounds, ['peft', 'ctranslate2'], reported),
     serve: await serve(folder, threads),
   }
 }
@@ -284,11 +285,15 @@ async function againstPeft(folder: string, threads: number, rounds: number): Pro
 }
 
 /** Of a model with an encoder; the rivals that are named. */
-function besideOthers(folder: string, threads: number, rounds: number): ReturnType<typeof compareSources> {
-  const { python, against = '', 'python-ctranslate2': own = python } = values
-  const rivals = against.split(',')
-  const of = (rival: string, with_: string): string | null => (rivals.includes(rival) ? with_ : null)
-  const precisions = values.precision.split(',')
+function besideOthers(
+  folder: string,
+  threads: number,
+  rounds: number,
+  rivals: readonly string[] = (values.against ?? '').split(','),
+  precisions: readonly string[] = values.precision.split(','),
+): ReturnType<typeof compareSources> {
+  const { python, 'python-ctranslate2': own = python } = values
+  const of = (rival: string, program: string): string | null => (rivals.includes(rival) ? program : null)
   return compareSources({
     folder,
     threads,

@@ -20,6 +20,8 @@ export interface FullReport {
   /** Of the default model; each pool is a row. */
   readonly prefixes: readonly Figures[]
   readonly serve: Figures
+  /** Of a model with an encoder, beside others. */
+  readonly sources: Readonly<Record<'training' | 'generation', readonly Figures[]>>
   /** Beside PEFT, with the shape of GPT-2. */
   readonly generation: Figures
 }
@@ -89,9 +91,23 @@ ${table({ model: 'model', rows: 'rows', stepMsMedian: 'step, ms', tokensPerSecon
 The default model, a training with all cores in the child process, ${show(service['steps'])} steps meanwhile. Milliseconds.
 
 ${table({ healthMsP50: '/healthz p50', healthMsP99: '/healthz p99', healthMsMax: '/healthz max', generateMsP50: '/generate 32 tokens p50', generateMsMax: '/generate max' }, [service])}
-${serving(report)}`
+${serving(report)}${withSources(report)}`
   await writeFile(file, text)
   return file
+}
+
+/** The section on a model with an encoder. */
+function withSources({ sources }: Pick<FullReport, 'sources'>): string {
+  return `
+## With an encoder
+
+The shape of bart-base: a training step of 10 rows, source 256, target 48, prefixes of 20, in turn with PEFT in float32, which has one place alone; at all three in turn with
+transformers' model over such prefixes. Generation of 48 tokens from each of 16 sources, every row with its own prefix, in turn with CTranslate2, which has none.
+
+${table({ places: 'places', form: 'form', stepMsMedian: 'step, ms', peftMsMedian: 'theirs, ms', timesFasterMedian: 'times faster', timesFasterMin: 'worst round', timesFasterMax: 'best round', peakMemoryMiB: 'peak memory, MiB' }, sources.training)}
+
+${table({ what: 'what', secondsMedian: 'seconds', tokensPerSecond: 'tokens/s', timesFasterMedian: 'times faster', timesFasterMin: 'worst round', timesFasterMax: 'best round' }, sources.generation)}
+`
 }
 
 /** Sections on many prefixes, on PEFT and on load. */

@@ -35,7 +35,9 @@ const { prefixLength, source: sourceTokens = 0 } = sourceTraining
 const settleMs = 300
 
 /** Each is a part of what is printed. */
-export async function compareSources(options: SourceOptions): Promise<Readonly<Record<string, readonly Figures[]>>> {
+export async function compareSources(
+  options: SourceOptions,
+): Promise<Readonly<Record<'training' | 'generation', readonly Figures[]>>> {
   const [runtime, model] = [packedRuntime(options.threads), await openModel(options.folder)]
   if (model.sourceMax === 0) throw new Error(`${model.name} has no encoder: --shape bart-base`)
   const training = options.peft === null ? [] : await trainings(runtime, model, options, options.peft)

@@ -10,7 +10,6 @@ from convert_gpt2 import config_of, tensors_of
 
 def to_ctranslate2(folder: Path, output: Path) -> None:
     """As CTranslate2's own loader of BART does it; tokens have made-up names, no text is needed."""
-    import ctranslate2  # noqa: F401
     from ctranslate2.converters import utils
     from ctranslate2.specs import common_spec, transformer_spec
 
@@ -56,6 +55,8 @@ def to_ctranslate2(folder: Path, output: Path) -> None:
             linear(layer.ffn.linear_1, f"{name}.fc2")
             norm(layer.ffn.layer_norm, f"{name}.final_layer_norm")
     spec.decoder.projection.weight = tensors["shared.weight"]
+    if "final_logits_bias" in tensors:
+        spec.decoder.projection.bias = tensors["final_logits_bias"][0]
     vocabulary = [f"t{token}" for token in range(config["vocab_size"])]
     spec.register_source_vocabulary(vocabulary)
     spec.register_target_vocabulary(vocabulary)
