@@ -20,6 +20,7 @@ const { values, positionals } = parseArgs({
     runtime: { type: 'string', default: 'onnx' },
     'peft-dtype': { type: 'string', default: 'float32' },
     python: { type: 'string', default: 'python3' },
+    'python-ctranslate2': { type: 'string' },
     data: { type: 'string' },
     part: { type: 'string', default: 'all' },
     together: { type: 'string', default: '4' },
@@ -35,6 +36,7 @@ const { values, positionals } = parseArgs({
 
 export const { json, help, python, write, runtime: runtimeName, shape: shapeNamed } = values
 export const peftDtype = values['peft-dtype']
+export const pythonCtranslate2 = values['python-ctranslate2'] ?? values.python
 export const words: readonly string[] = positionals
 export const rivals: readonly string[] = values.against.split(',').filter((each) => each !== '')
 

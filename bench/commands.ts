@@ -24,12 +24,14 @@ import {
   lossesSection,
   prefixesSection,
   serviceSection,
+  sourceSections,
   trainingSections,
   type Trainings,
 } from './report.ts'
 import { benchVocabulary, measureSampling } from './sampling.ts'
 import type { Section } from './sections.ts'
 import { measureService } from './service.ts'
+import { compareSources } from './sources.ts'
 import { usage } from './usage.ts'
 
 export interface Outcome {
@@ -159,6 +161,18 @@ const generate: Command = async () => {
   return { figures: { generate: figures }, sections: [generationSection(figures)] }
 }
 
+/** A model with an encoder, beside the rivals that are named. */
+const sources: Command = async () => {
+  const figures = await compareSources({
+    ...common(),
+    folder: await given.modelFolder(given.shapeNamed ?? 'bart-base'),
+    precisions: given.precision('float32,fast').split(','),
+    peft: given.rivals.includes('peft') ? given.python : null,
+    ctranslate2: given.rivals.includes('ctranslate2') ? given.pythonCtranslate2 : null,
+  })
+  return { figures, sections: sourceSections(figures) }
+}
+
 const formOptions = (folder: string): FormOptions => ({
   ...common(),
   folder,
@@ -202,7 +216,7 @@ const serve: Command = async (model) => {
 
 /** Every section; what needs a rival is taken without it where none was named. */
 const report: Command = async (folder) => {
-  const rivals = given.rivals.includes('peft') ? [generate] : []
+  const rivals = given.rivals.includes('peft') ? [generate, sources] : []
   const figures: Record<string, unknown> = {}
   const sections: Section[] = []
   for (const part of [train, losses, decoding, service, prefixes, ...rivals, serve]) {
@@ -228,6 +242,7 @@ export const commands: Readonly<Record<string, Command>> = {
   decode,
   agreement,
   generate,
+  sources,
   prefixes,
   service,
   serve,

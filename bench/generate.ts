@@ -50,14 +50,15 @@ export async function openDecodingBench(
     },
     step: async () => {
       const startMs = performance.now()
-      logits = (await session.extend(0, greedy(session, logits))) as Float32Array<ArrayBuffer>
+      logits = (await session.extend(0, largest(session, logits))) as Float32Array<ArrayBuffer>
       return performance.now() - startMs
     },
     dispose: () => session.dispose(),
   }
 }
 
-function greedy({ vocabulary }: DecodeSession, logits: Float32Array): number[][] {
+/** The likeliest token of each row. */
+export function largest({ vocabulary }: DecodeSession, logits: Float32Array): number[][] {
   return Array.from({ length: logits.length / vocabulary }, (_, row) => {
     const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary)
     let best = 0

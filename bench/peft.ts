@@ -13,6 +13,8 @@ export interface PeftOptions {
   /** PyTorch's name of it; the CPU unless said. */
   readonly device?: string
   readonly rounds: number
+  /** Of the program, besides. */
+  readonly flags?: readonly string[]
   /** Real batches in place of the made-up one: a file for `--examples`, and how many batches are a pass. */
   readonly real?: { readonly file: string; readonly theirSteps: number; readonly ourSteps: number }
 }
@@ -22,11 +24,12 @@ const stepsPerRound = 2
 
 export async function comparePeft(
   bench: TrainingBench,
-  { folder, python, dtype, threads, device = 'cpu', rounds, real }: PeftOptions,
+  { folder, python, dtype, threads, device = 'cpu', rounds, flags: more = [], real }: PeftOptions,
 ): Promise<Figures> {
   const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--device', device]
   const peft = await openPeft(python, 'peft_train.py', [
     ...flags,
+    ...more,
     ...(real === undefined ? [] : ['--examples', real.file]),
   ])
   const { theirSteps, ourSteps } = real ?? { theirSteps: stepsPerRound, ourSteps: stepsPerRound }

@@ -105,6 +105,29 @@ ${table(
   }
 }
 
+/** What was taken of the two. */
+export function sourceSections({
+  training,
+  generation,
+}: Readonly<Record<'training' | 'generation', readonly Figures[]>>): Section[] {
+  const trainings = {
+    heading: 'Training with an encoder',
+    text: `
+The shape of bart-base: a training step of 10 rows, source 256, target 48, prefixes of 20, in turn with PEFT in float32, which has one place alone; at all three in turn with
+transformers' model over such prefixes.
+
+${table({ places: 'places', form: 'form', stepMsMedian: 'step, ms', peftMsMedian: 'theirs, ms', ...timesFaster, peakMemoryMiB: 'peak memory, MiB' }, training)}`,
+  }
+  const generations = {
+    heading: 'Generation with an encoder',
+    text: `
+48 tokens from each of 16 sources of 256, every row with its own prefix of 20 at all places, in turn with CTranslate2 in 8 bits, which has none.
+
+${table({ what: 'what', secondsMedian: 'seconds', tokensPerSecond: 'tokens/s', ...timesFaster }, generation)}`,
+  }
+  return [...(training.length > 0 ? [trainings] : []), ...(generation.length > 0 ? [generations] : [])]
+}
+
 export function serviceSection(service: Figures): Section {
   return {
     heading: 'The service while it trains',

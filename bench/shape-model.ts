@@ -3,45 +3,91 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import type { TensorSpec } from '../src/model/checkpoint.ts'
+import { bartWeights } from '../src/model/bart.ts'
+import { readBartConfig } from '../src/model/bart-config.ts'
 import { readGpt2Config } from '../src/model/config.ts'
 import { gpt2Weights } from '../src/model/gpt2.ts'
 
+/** What config.json says. No token is forced, so that every step is one like the others. */
 export const shapes = {
-  gpt2: { n_layer: 12, n_head: 12, n_embd: 768 },
-  'gpt2-medium': { n_layer: 24, n_head: 16, n_embd: 1024 },
-} as const
-
-const vocabulary = 50257
+  gpt2: gpt2Shape(12, 12, 768),
+  'gpt2-medium': gpt2Shape(24, 16, 1024),
+  'bart-base': {
+    model_type: 'bart',
+    architectures: ['BartForConditionalGeneration'],
+    activation_function: 'gelu',
+    d_model: 768,
+    encoder_layers: 6,
+    decoder_layers: 6,
+    encoder_attention_heads: 12,
+    decoder_attention_heads: 12,
+    encoder_ffn_dim: 3072,
+    decoder_ffn_dim: 3072,
+    max_position_embeddings: 1024,
+    vocab_size: 50265,
+    scale_embedding: false,
+    bos_token_id: 0,
+    pad_token_id: 1,
+    eos_token_id: 2,
+    decoder_start_token_id: 2,
+    dropout: 0,
+    attention_dropout: 0,
+    activation_dropout: 0,
+  },
+}
 
 export type ShapeName = keyof typeof shapes
+type Tensors = ReadonlyMap<string, readonly number[]>
 
-/** Makes the folder where it is not there yet, and answers its path. The same weights every time. */
-export async function shapeModel(name: ShapeName, cacheFolder: string): Promise<string> {
-  const folder = path.join(cacheFolder, name)
-  await mkdir(folder, { recursive: true })
-  await writeTokenizer(path.join(folder, 'tokenizer.json'))
-  if (existsSync(path.join(folder, 'model.safetensors'))) return folder
-  const config = {
+function gpt2Shape(layers: number, heads: number, width: number) {
+  return {
     model_type: 'gpt2',
     architectures: ['GPT2LMHeadModel'],
     activation_function: 'gelu_new',
     n_positions: 1024,
-    vocab_size: vocabulary,
+    vocab_size: 50257,
     layer_norm_epsilon: 1e-5,
     bos_token_id: 50256,
     eos_token_id: 50256,
     resid_pdrop: 0,
     embd_pdrop: 0,
     attn_pdrop: 0,
-    ...shapes[name],
+    n_layer: layers,
+    n_head: heads,
+    n_embd: width,
   }
+}
+
+/** Names as they are in files, and shapes. */
+function tensorsOf(config: (typeof shapes)[ShapeName]): Tensors {
+  if (config.model_type === 'gpt2') return named('transformer.', gpt2Weights(readGpt2Config(config, 'config.json')))
+  const specs = bartWeights({ ...readBartConfig(config, {}, 'config.json'), hasLogitsBias: false })
+  const stored = ({ shape, rowsBefore = 0 }: TensorSpec): readonly number[] => [
+    (shape[0] as number) + rowsBefore,
+    ...shape.slice(1),
+  ]
+  const needed = [...specs].filter(([, { optional }]) => optional !== true)
+  return named('model.', new Map(needed.map(([name, spec]) => [name, stored(spec)])))
+}
+
+const named = (prefix: string, tensors: Tensors): Tensors =>
+  new Map([...tensors].map(([name, shape]) => [prefix + name, shape]))
+
+/** Makes the folder where it is not there yet, and answers its path. The same weights every time. */
+export async function shapeModel(name: ShapeName, cacheFolder: string): Promise<string> {
+  const folder = path.join(cacheFolder, name)
+  await mkdir(folder, { recursive: true })
+  const config = shapes[name]
+  await writeTokenizer(path.join(folder, 'tokenizer.json'), config.vocab_size)
+  if (existsSync(path.join(folder, 'model.safetensors'))) return folder
   await writeFile(path.join(folder, 'config.json'), JSON.stringify(config, null, 2))
-  await writeWeights(path.join(folder, 'model.safetensors'), gpt2Weights(readGpt2Config(config, 'config.json')))
+  await writeWeights(path.join(folder, 'model.safetensors'), tensorsOf(config))
   return folder
 }
 
 /** The default model's, with made-up words behind its own: no text encodes to them, and each token decodes to something. */
-async function writeTokenizer(file: string): Promise<void> {
+async function writeTokenizer(file: string, vocabulary: number): Promise<void> {
   if (existsSync(file)) return
   const tokenizer = JSON.parse(await readFile('model/tokenizer.json', 'utf8')) as {
     model: { vocab: Record<string, number> }
@@ -53,13 +99,13 @@ async function writeTokenizer(file: string): Promise<void> {
 }
 
 /** Streams tensor by tensor: a whole checkpoint would not fit into one buffer comfortably. */
-async function writeWeights(file: string, tensors: ReadonlyMap<string, readonly number[]>): Promise<void> {
+async function writeWeights(file: string, tensors: Tensors): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
   let end = 0
   for (const [name, shape] of tensors) {
     const begin = end
     end += 4 * shape.reduce((a, b) => a * b, 1)
-    header[`transformer.${name}`] = { dtype: 'F32', shape, data_offsets: [begin, end] }
+    header[name] = { dtype: 'F32', shape, data_offsets: [begin, end] }
   }
   const text = Buffer.from(JSON.stringify(header))
   const head = Buffer.concat([Buffer.alloc(8), text, Buffer.alloc((8 - (text.length % 8)) % 8, ' ')])
@@ -67,7 +113,8 @@ async function writeWeights(file: string, tensors: ReadonlyMap<string, readonly 
 
   const out = await open(`${file}.partial`, 'w')
   await out.write(head)
-  for (const [name, shape] of tensors) await out.writeFile(new Uint8Array(seededTensor(name, shape).buffer))
+  for (const [name, shape] of tensors)
+    await out.writeFile(new Uint8Array(seededTensor(name.slice(name.indexOf('.') + 1), shape).buffer))
   await out.sync()
   await out.close()
   await rename(`${file}.partial`, file)
@@ -77,7 +124,7 @@ async function writeWeights(file: string, tensors: ReadonlyMap<string, readonly 
 function seededTensor(name: string, shape: readonly number[]): Float32Array {
   const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
   if (name.endsWith('.bias')) return data
-  if (/ln_\w\.weight$/.test(name)) return data.fill(1)
+  if (/(ln_\w|layer_?norm(_embedding)?)\.weight$/.test(name)) return data.fill(1)
   let state = createHash('sha256').update(name).digest().readUInt32LE(0)
   // The sum of four uniform numbers has deviation √(4/12), and is near enough to normal for timing.
   for (let i = 0; i < data.length; i++) {

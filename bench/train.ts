@@ -7,7 +7,7 @@ import { AdamW } from '../src/train/adamw.ts'
 import type { EncodedExample } from '../src/train/encode.ts'
 import { batchFeeds, lossWeight } from '../src/train/feeds.ts'
 import { gradientOf, trainingGraph } from '../src/train/graphs.ts'
-import { parameterShapes, prefixShape, type Parameters } from '../src/train/parameters.ts'
+import { parameterShapes, shapeOn, type Parameters } from '../src/train/parameters.ts'
 
 export interface TrainingWorkload {
   readonly batchSize: number
@@ -15,10 +15,23 @@ export interface TrainingWorkload {
   readonly length: number
   readonly targets: number
   readonly prefixLength: number
+  /** Tokens that an encoder reads of a row; 0: there is none. */
+  readonly source?: number
+  /** Where prefixes are trained; null and left out: at all of the model's places. */
+  readonly places?: readonly string[] | null
 }
 
 /** The shape of work on which others are compared: PEFT reads all 64 tokens of a row, we need not read the last. */
 export const canonicalTraining: TrainingWorkload = { batchSize: 10, length: 64, targets: 32, prefixLength: 10 }
+
+/** Of a model with an encoder, whose decoder reads what it is to say, but for the last of it. */
+export const sourceTraining: TrainingWorkload = {
+  batchSize: 10,
+  length: 49,
+  targets: 48,
+  prefixLength: 20,
+  source: 256,
+}
 
 export interface TrainingBench {
   /** Of products with frozen weights. */
@@ -37,7 +50,8 @@ export async function openTrainingBench(
   real: readonly (readonly EncodedExample[])[] = [],
 ): Promise<TrainingBench> {
   const random = new Random(1)
-  const shape = prefixShape(model.config, workload.prefixLength, 0)
+  const { prefixLength, places = null } = workload
+  const shape = shapeOn(model, { prefixLength, reparametrization: 0, variant: 'prefix' }, places)
   const shapes = parameterShapes(shape)
   const parameters: Parameters = new Map(
     [...shapes].map(([name, extents]) => [
@@ -73,11 +87,14 @@ export async function openTrainingBench(
 /** Tokens drawn at random. */
 export function madeUpBatch(
   { config }: Model,
-  { batchSize, length, targets }: TrainingWorkload,
+  { batchSize, length, targets, source = 0 }: TrainingWorkload,
   random: Random,
 ): EncodedExample[] {
+  const draw = (count: number): number[] =>
+    Array.from({ length: count }, () => Math.floor(random.next() * config.vocabulary))
   return Array.from({ length: batchSize }, () => {
-    const tokens = Array.from({ length }, () => Math.floor(random.next() * config.vocabulary))
-    return { tokens: tokens.slice(0, -1), targets: tokens.slice(-targets), promptLength: length - targets }
+    const tokens = draw(length)
+    const made = { tokens: tokens.slice(0, -1), targets: tokens.slice(-targets), promptLength: length - targets }
+    return source === 0 ? made : { ...made, source: draw(source) }
   })
 }

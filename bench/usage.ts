@@ -1,7 +1,7 @@
 // What the benchmarks say of themselves.
 import { parts } from './e2e/e2e.ts'
 
-export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | generate | prefixes | service | serve | gaps | sampling | choosing | choose | e2e | report] [options]
+export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | generate | sources | prefixes | service | serve | gaps | sampling | choosing | choose | e2e | report] [options]
   train                      trainings in float32 and in 8 bits, of the default model and of GPT-2's shape, into docs/benchmarks.md; --against peft
   losses                     held-out losses of trainings in 8 bits beside float32; --rounds N takes so many seeds
   decoding                   decode steps of the default model and of GPT-2's shape beside a plain read of their weights
@@ -11,7 +11,8 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   generate                   rows with prefixes of their own in turn with PEFT, in GPT-2's shape; needs --against peft and --python PATH
   decode                     decode steps in float32 and in 8 bits; --against ctranslate2,llama.cpp in turn with these, which needs --python
   agreement                  texts of 200 E2E records in 8 bits beside those in float32; needs --data
-  report                     train, losses, decoding, service, prefixes, generate and serve, into docs/benchmarks.md; --against peft
+  sources                    the shape of bart-base: --against peft trains in turn with it, --against ctranslate2 generates
+  report                     train, losses, decoding, service, prefixes, generate, sources and serve, into docs/benchmarks.md; --against peft
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
   gaps                       time between two tokens of rows that decode while prompts of 900 tokens keep arriving
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
@@ -24,13 +25,14 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   --clients N                of serve: at once (default 64)
   --prefixes N               stored, of serve (default 100) and of prefixes (default 1000)
   --seed N                   of what is drawn (default 1)
-  --shape gpt2|gpt2-medium   seeded weights of that shape, made once
+  --shape gpt2|gpt2-medium|bart-base   seeded weights of that shape, made once
   --model DIR                a model folder (default: the model that comes with the project)
   --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes, generate and choosing 32)
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
   --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
   --runtime cuda             on an NVIDIA GPU: both precisions, 1 and 64 rows, time and limit of each kernel; PEFT is in bfloat16 on the same one
+  --python-ctranslate2 PATH  of sources: the Python that has it (default: --python)
   --against peft             train step by step in turn with PEFT; needs --python PATH with torch, transformers and peft
   --peft-dtype bfloat16      PEFT's (default float32)
   --write                    put the figures into docs/benchmarks.md, in the place of earlier ones of their kind

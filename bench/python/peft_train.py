@@ -1,4 +1,4 @@
-"""Measures a training step of PEFT's prefix-tuning: forward, backward and AdamW on one batch."""
+"""Measures a training step of PEFT's prefix-tuning, or of a prefix at all places of a BART: forward, backward and AdamW on one batch."""
 
 import itertools
 import json
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from rounds import about, open_model, parser
+from prefixed import put_prefixes
+from rounds import about, open_base, open_model, parser
 from turns import drive, summary
 
 
@@ -28,6 +29,10 @@ def padded(examples: list[dict], vocabulary: int) -> dict:
 
 def batches_of(options, vocabulary: int):
     """Real batches in a shuffled order, pass after pass; without a file one made-up batch again and again."""
+    if options.source_tokens > 0:
+        shapes = {"input_ids": options.source_tokens, "labels": options.targets}
+        batch = {name: torch.randint(vocabulary, (options.batch, length)) for name, length in shapes.items()}
+        return itertools.repeat(batch | {"attention_mask": torch.ones_like(batch["input_ids"])})
     if options.examples is None:
         tokens = torch.randint(vocabulary, (options.batch, options.tokens))
         labels = tokens.clone()
@@ -45,9 +50,15 @@ def main() -> None:
     options.add_argument("--batch", type=int, default=10)
     options.add_argument("--tokens", type=int, default=64, help="of one row")
     options.add_argument("--targets", type=int, default=32, help="tokens at the end of a row that have a loss")
+    options.add_argument("--source-tokens", type=int, default=0, help="that an encoder reads of one row; the decoder reads the targets")
+    options.add_argument("--places", default="peft", choices=["peft", "all"], help="of a BART: PEFT's one, or all three, without PEFT")
     options = options.parse_args()
-    model = open_model(options)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if options.places == "all":
+        model = open_base(options)
+        trained = put_prefixes(model, options.prefix_length)
+    else:
+        model = open_model(options)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
     batches = batches_of(options, model.config.vocab_size)
     losses = []
@@ -63,7 +74,7 @@ def main() -> None:
     def report(times: list[float]) -> dict:
         return {
             "stepMs": summary(times), "stepsMs": times, "steps": len(times), "loss": losses[-1],
-            "batch": options.batch, "tokens": options.tokens, "targets": options.targets, "trained": sum(p.numel() for p in trained),
+            "batch": options.batch, "sourceTokens": options.source_tokens, "tokens": options.tokens, "targets": options.targets, "trained": sum(p.numel() for p in trained),
         }
 
     drive(options, step, report, about(options))

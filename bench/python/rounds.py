@@ -9,7 +9,7 @@ import peft
 import torch
 import transformers
 from peft import PeftModel, PrefixTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from turns import add_turns
 
@@ -27,8 +27,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     return options
 
 
-def open_model(options: argparse.Namespace) -> PeftModel:
-    """GPT-2 with an untrained prefix. In evaluation mode: without dropout, which Preamble has none of."""
+def open_base(options: argparse.Namespace):
+    """The frozen model. In evaluation mode: without dropout, which Preamble has none of."""
     # stdout is for programs and stderr for what went wrong: no progress bars and advice.
     warnings.simplefilter("ignore")
     transformers.utils.logging.set_verbosity_error()
@@ -37,8 +37,16 @@ def open_model(options: argparse.Namespace) -> PeftModel:
     torch.manual_seed(options.seed)
     # Whatever a program makes from here on lies beside the model.
     torch.set_default_device(options.device)
-    base = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype), attn_implementation=options.attention).to(options.device)
-    config = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=options.prefix_length)
+    family = AutoModelForSeq2SeqLM if AutoConfig.from_pretrained(options.model).is_encoder_decoder else AutoModelForCausalLM
+    model = family.from_pretrained(options.model, dtype=getattr(torch, options.dtype), attn_implementation=options.attention)
+    return model.to(options.device).eval()
+
+
+def open_model(options: argparse.Namespace) -> PeftModel:
+    """The same with an untrained prefix; of a model with an encoder PEFT has one in the decoder's self-attention alone."""
+    base = open_base(options)
+    task = "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM"
+    config = PrefixTuningConfig(task_type=task, num_virtual_tokens=options.prefix_length)
     return get_peft_model(base, config).to(options.device).eval()
 
 

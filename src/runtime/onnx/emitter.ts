@@ -53,7 +53,6 @@ export class Emitter {
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   /** By the name of the values. */
   readonly #products: ReadonlyMap<string, Product>
-  readonly #deferred = new Map<Value, () => string>()
   readonly #rowScaled = new Map<string, RowScaled>()
 
   constructor(graph: Graph, weights: Weights, form: LinearForm = 'float32') {
@@ -178,19 +177,6 @@ export class Emitter {
     return assert.fail(`dimension ${name} is bound by no input`)
   }
 
-  /** Leaves a row-wise value to whoever wants it first: `takeDeferred` may make it as a part of something larger. */
-  deferFlat(value: Value, emit: () => string): void {
-    this.#deferred.set(value, emit)
-  }
-  /** Whether `value` is still to be made; the caller then makes it. */
-  takeDeferred(value: Value): boolean {
-    return this.#deferred.delete(value)
-  }
-  #settle(value: Value): void {
-    const emit = this.#deferred.get(value)
-    if (emit !== undefined && this.takeDeferred(value)) this.setFlat(value, emit())
-  }
-
   /** Each row times a positive number. Who may as well multiply later asks `rowScaled`; if all do, this is never computed. */
   scaleRows(rows: string, scales: string): string {
     const name = this.emit('Mul', [rows, scales])
@@ -211,14 +197,12 @@ export class Emitter {
     if (value.shape.length === 2) this.#full.set(value, name)
   }
   full(value: Value): string {
-    this.#settle(value)
     const name =
       this.#full.get(value) ?? this.emit('Reshape', [this.#flat.get(value) as string, this.shape(value.shape)])
     this.#full.set(value, name)
     return name
   }
   flat(value: Value): string {
-    this.#settle(value)
     const name =
       this.#flat.get(value) ??
       this.emit('Reshape', [this.#full.get(value) as string, this.integers([-1, value.shape.at(-1) as number])])

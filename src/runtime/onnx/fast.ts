@@ -7,7 +7,7 @@ import { lower } from './lower.ts'
 import { fastestForm, isExact, type Timing } from './measure.ts'
 import type { LayerShape } from './measured-layers.ts'
 import type { FastOptions } from './onnx.ts'
-import { decodingForms, describeDecoding, fastestDecodingForm } from './measure-decoding.ts'
+import { decodingForms, describeDecoding, fastestDecodingForm, readRows } from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
 import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
@@ -63,16 +63,36 @@ export class FastForms {
     }
   }
 
-  /**
-   * Packed, whatever the runtime does in float32: a training step in 8 bits takes a tenth longer if not, and products of few
-   * rows take many times as long.
-   */
-  async compile(graph: Graph, weights: Weights, form: string): Promise<Program> {
+  /** Packed, whatever the runtime does in float32: products take longer if not, those of few rows many times as long. */
+  async compile(graph: Graph, weights: Weights, form: string, beside: Graph | null = null): Promise<Program> {
     const known = quantizedForms.find((each) => each === form)
     if (this.#options === undefined || known === undefined)
       throw new Error(`the onnx runtime was not opened for ${form}`)
-    const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
+    // The weights of `beside` are kept in the same file.
+    const products = [graph, beside].flatMap((each) => (each === null ? [] : frozenProducts(each, known)))
+    const all = await withQuantized(weights, products, known, this.#options.folder)
     return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed: true })
+  }
+
+  /**
+   * The encoder of a session whose `forward` decodes in `form`, itself in the form that this machine reads many positions fastest
+   * in; null: that is float32.
+   */
+  async openReading(encoder: Graph, forward: Graph, weights: Weights, form: string): Promise<Program | null> {
+    const reading = await this.#chooseReading(encoder)
+    return reading === 'float32' ? null : this.compile(encoder, weights, reading, reading === form ? forward : null)
+  }
+
+  async #chooseReading(encoder: Graph): Promise<LinearForm> {
+    const { folder, note = () => undefined } = this.#options as FastOptions
+    const shape = largestLayer(encoder)
+    const remembered = await rememberedForm(folder, shape, this.#threads, 'reading')
+    if (remembered !== null && decodingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
+      return remembered
+    const { form, timings } = await fastestDecodingForm(shape, 1, this.#threads, readRows)
+    note(`sources are read through layers [${shape}] in the form ${form}; ${describeDecoding(timings, readRows)}`)
+    await rememberForm(folder, shape, this.#threads, form, 'reading')
+    return form
   }
 
   #fastest(graph: Graph, folder: string, note: (message: string) => void): Promise<LinearForm> {

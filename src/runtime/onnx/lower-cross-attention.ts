@@ -6,82 +6,100 @@ import { joinHeads, lengthBias, overBatch, product, scaledBefore, sideBySide, sp
 
 type Inputs = Ops['crossAttention']['inputs']
 
-/** Keys and values beside the past. */
-interface Beside {
-  readonly key: string // [batch, heads, source, headDim]
-  readonly value: string
-  readonly weights: string // [batch, heads, query, source]
-  readonly sizes: string // int64 [past, source]
-}
-
 interface Heads {
   readonly query: string // [batch, heads, query, headDim]
+  /** Of past and source one after the other; the past's alone where there is no source. */
+  readonly key: string // [batch or 1, heads, past + source, headDim]; [.., headDim, past] of a past alone, unless fed by position
+  readonly value: string // [batch or 1, heads, past + source, headDim]
   readonly weights: string // [batch, heads, query, past + source]
-  readonly pastWeights: string // [batch, heads, query, past]
-  readonly beside: Beside | null
   readonly scale: number
 }
 
 export function lowerCrossAttention(e: Emitter, node: Node<'crossAttention'>): void {
-  const [query, , pastValue] = node.inputs
-  const { pastWeights, beside } = emitHeads(e, node.inputs, node.attributes.heads)
-  const past = e.emit('MatMul', [pastWeights, e.full(pastValue)])
-  const mixed = beside === null ? past : e.emit('Add', [past, e.emit('MatMul', [beside.weights, beside.value])])
-  e.setFlat(node.outputs[0] as Value, joinHeads(e, mixed, query))
+  const [q, , , , source] = node.inputs
+  if (source !== undefined && !e.has('crossAttentionGrad'))
+    return e.setFull(node.outputs[0] as Value, attendAtOnce(e, node))
+  const { weights, value } = emitHeads(e, node.inputs, node.attributes.heads)
+  e.setFlat(node.outputs[0] as Value, joinHeads(e, e.emit('MatMul', [weights, value]), q))
 }
 
 export function lowerCrossAttentionGrad(e: Emitter, node: Node<'crossAttentionGrad'>): void {
   const { heads } = node.attributes
   const inputs = node.inputs.slice(0, -1) as unknown as Inputs
-  const [query, pastKey, pastValue] = inputs
-  const { beside, scale, ...h } = emitHeads(e, inputs, heads)
+  const [query, pastKey, pastValue, , source] = inputs
+  const { scale, ...h } = emitHeads(e, inputs, heads)
   const dOut = splitHeads(e, node.inputs.at(-1) as Value, heads)
 
   // ds = a·(da − Σ a·da), the derivative of softmax.
-  const dPastWeights = product(e, dOut, e.full(pastValue), { transB: 1 })
-  const dWeights =
-    beside === null ? dPastWeights : sideBySide(e, [dPastWeights, product(e, dOut, beside.value, { transB: 1 })])
-  const weighed = e.emit('Mul', [h.weights, dWeights])
+  const weighed = e.emit('Mul', [h.weights, product(e, dOut, h.value, { transB: 1 })])
   const total = e.emit('ReduceSum', [weighed, e.integers([-1])])
   const dScores = e.emit('Sub', [weighed, e.emit('Mul', [h.weights, total])])
-  const [dPast, dBeside] =
-    beside === null ? [dScores, ''] : (e.emitMany('Split', [dScores, beside.sizes], 2, alongKeys) as [string, string])
 
-  const fromPast = product(e, dPast, e.full(pastKey), { transB: 1, scale })
-  const dQuery = beside === null ? fromPast : e.emit('Add', [fromPast, product(e, dBeside, beside.key, { scale })])
   const [ofQuery, ofPastKey, ofPastValue, ofKey, ofValue] = node.outputs
-  e.setFlat(ofQuery as Value, joinHeads(e, dQuery, query))
-  e.setFull(ofPastKey as Value, overBatch(e, product(e, h.query, dPast, { transA: 1, scale }), pastKey))
-  e.setFull(ofPastValue as Value, overBatch(e, product(e, h.pastWeights, dOut, { transA: 1 }), pastValue))
-  if (beside === null || ofKey === undefined || ofValue === undefined) return
-  e.setFlat(ofKey, joinHeads(e, product(e, dBeside, h.query, { transA: 1, scale }), ofKey))
-  e.setFlat(ofValue, joinHeads(e, product(e, beside.weights, dOut, { transA: 1 }), ofValue))
+  const isAlone = source === undefined || ofKey === undefined || ofValue === undefined
+  e.setFlat(ofQuery as Value, joinHeads(e, product(e, dScores, h.key, { scale, transB: isAlone ? 1 : 0 }), query))
+  const dValue = product(e, h.weights, dOut, { transA: 1 })
+  if (isAlone) {
+    e.setFull(ofPastKey as Value, overBatch(e, product(e, h.query, dScores, { transA: 1, scale }), pastKey))
+    return e.setFull(ofPastValue as Value, overBatch(e, dValue, pastValue))
+  }
+  const sizes = e.shape([pastKey.shape[3]!, source.shape[1]!])
+  const apart = (name: string): readonly [string, string] =>
+    e.emitMany('Split', [name, sizes], 2, { attributes: { axis: 2 } }) as [string, string]
+  const [dPastKey, dKey] = apart(product(e, dScores, h.query, { transA: 1, scale }))
+  const [dPastValue, dSourceValue] = apart(dValue)
+  e.setFull(ofPastKey as Value, overBatch(e, turned(e, dPastKey), pastKey))
+  e.setFull(ofPastValue as Value, overBatch(e, dPastValue, pastValue))
+  e.setFlat(ofKey, joinHeads(e, dKey, ofKey))
+  e.setFlat(ofValue, joinHeads(e, dSourceValue, ofValue))
 }
 
-const alongKeys = { attributes: { axis: 3 } }
+/** Where no gradient wants what comes in between: a head's scores never leave the processor's cache. [batch, query, heads·headDim] */
+function attendAtOnce(e: Emitter, { inputs, attributes: { heads } }: Node<'crossAttention'>): string {
+  const { key, value, bias } = besideHeads(e, inputs, heads)
+  const [q] = inputs
+  const wide = e.emit('Expand', [bias, e.shape([1, 1, q.shape[1]!, 1])])
+  const attributes = { num_heads: heads }
+  return e.emit('MultiHeadAttention', [e.full(q), key, value, '', '', wide], { attributes, domain: 'com.microsoft' })
+}
+
+/** Keys and values [batch, heads, past + source, headDim], and what is added to scores, [batch, 1, 1, past + source]. */
+function besideHeads(e: Emitter, inputs: Inputs, heads: number): Record<'key' | 'value' | 'bias', string> {
+  const [q, pastKey, pastValue, pastLengths, ...source] = inputs
+  const [k, v, keyLengths] = source as unknown as readonly [Value, Value, Value]
+  // They are put one behind the other, and not scores: those are many times as large.
+  const batch = q.shape[0]!
+  const behind = (past: string, source: Value): string =>
+    e.emit('Concat', [e.emit('Expand', [past, e.shape([batch, 1, 1, 1])]), splitHeads(e, source, heads)], {
+      attributes: { axis: 2 },
+    })
+  // Past lengths of one row are those of all.
+  const seen = e.emit('Expand', [lengthBias(e, pastKey.shape[3]!, pastLengths), e.shape([batch, 1, 1, 1])])
+  return {
+    key: behind(turned(e, e.full(pastKey)), k),
+    value: behind(e.full(pastValue), v),
+    bias: sideBySide(e, [seen, lengthBias(e, k.shape[1]!, keyLengths)]),
+  }
+}
 
 function emitHeads(e: Emitter, inputs: Inputs, heads: number): Heads {
-  const [q, pastKey, , pastLengths, k, v, keyLengths] = inputs
+  const [q, pastKey, pastValue, pastLengths, source] = inputs
   const query = splitHeads(e, q, heads)
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const fed = fedByPosition(pastKey)
-  const pastScores =
-    fed === null
-      ? product(e, query, e.full(pastKey), { scale })
-      : product(e, scaledBefore(e, query, scale, heads), e.full(fed), { transB: 1 })
-  const pastBias = lengthBias(e, pastKey.shape[3]!, pastLengths)
   const softmax = (scores: string, bias: string): string =>
     e.emit('Softmax', [e.emit('Add', [scores, bias])], { attributes: { axis: -1 } })
-  if (k === undefined || v === undefined || keyLengths === undefined) {
-    const weights = softmax(pastScores, pastBias)
-    return { query, weights, pastWeights: weights, beside: null, scale }
+  if (source !== undefined) {
+    const { key, value, bias } = besideHeads(e, inputs, heads)
+    return { query, key, value, weights: softmax(product(e, query, key, { transB: 1, scale }), bias), scale }
   }
-  const [key, value] = [k, v].map((each) => splitHeads(e, each, heads)) as [string, string]
-  const scores = sideBySide(e, [pastScores, product(e, query, key, { transB: 1, scale })])
-  // Past lengths of one row are those of all.
-  const seen = e.emit('Expand', [pastBias, e.shape([q.shape[0]!, 1, 1, 1])])
-  const weights = softmax(scores, sideBySide(e, [seen, lengthBias(e, k.shape[1]!, keyLengths)]))
-  const sizes = e.shape([pastKey.shape[3]!, k.shape[1]!])
-  const [pastWeights, besideWeights] = e.emitMany('Split', [weights, sizes], 2, alongKeys) as [string, string]
-  return { query, weights, pastWeights, beside: { key, value, weights: besideWeights, sizes }, scale }
+  const fed = fedByPosition(pastKey)
+  const [key, value] = [e.full(fed ?? pastKey), e.full(pastValue)]
+  const scores =
+    fed === null
+      ? product(e, query, key, { scale })
+      : product(e, scaledBefore(e, query, scale, heads), key, { transB: 1 })
+  return { query, key, value, weights: softmax(scores, lengthBias(e, pastKey.shape[3]!, pastLengths)), scale }
 }
+
+/** The last two axes change places. */
+const turned = (e: Emitter, name: string): string => e.emit('Transpose', [name], { attributes: { perm: [0, 1, 3, 2] } })

@@ -51,15 +51,7 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     e.setFull(outputOf(node), shape.length === 0 ? scalar : e.emit('Expand', [scalar, e.shape(shape)]))
   },
 
-  add: (e, node) => {
-    const [x, y] = node.inputs
-    const output = outputOf(node)
-    // A residual sum that is normalized next is made by the same node, but not in a training: there a gradient wants the
-    // statistics, and a sum beside it that has none must come out the same whoever shares the step.
-    const isNormalized = e.isUsedBy(output, 'layerNorm') && !e.has('layerNormGrad')
-    if (!isNormalized || !sameRows(x, y)) lowerElementwise('Add')(e, node)
-    else e.deferFlat(output, () => e.emit('Add', [e.flat(x), e.flat(y)]))
-  },
+  add: lowerElementwise('Add'),
   mul: (e, node) => lowerElementwise('Mul')(e, node as unknown as Node<'add'>),
   tanh: (e, node) => lowerUnary(e, node, (x) => e.emit('Tanh', [x])),
 
@@ -144,7 +136,6 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
 
   layerNorm: (e, node) => {
     const [x, scale, shift] = node.inputs
-    if (e.takeDeferred(x)) return lowerSumNorm(e, node)
     e.setFlat(outputOf(node), layerNormOutputs(e, x, scale, shift, node.attributes.epsilon)[0] as string)
   },
   layerNormGrad: (e, node) => {
@@ -181,18 +172,4 @@ function layerNormOutputs(e: Emitter, x: Value, scale: Value, shift: Value, epsi
   const attributes = { axis: -1, epsilon: { float: epsilon } }
   const inputs = [e.flat(x), e.full(scale), e.full(shift)]
   return e.emitMany('LayerNormalization', inputs, e.isUsedBy(x, 'layerNormGrad') ? 3 : 1, { attributes })
-}
-
-/** A residual sum and its layer norm in one node. */
-function lowerSumNorm(e: Emitter, node: Node<'layerNorm'>): void {
-  const [sum, scale, shift] = node.inputs
-  const [x, y] = sum.node.inputs as readonly [Value, Value]
-  const [normalized, , , added] = e.emitMany(
-    'SkipLayerNormalization',
-    [e.flat(x), e.flat(y), e.full(scale), e.full(shift)],
-    4,
-    { attributes: { epsilon: { float: node.attributes.epsilon } }, domain: 'com.microsoft', skipped: [1, 2] },
-  ) as [string, string, string, string]
-  e.setFlat(sum, added)
-  e.setFlat(outputOf(node), normalized)
 }

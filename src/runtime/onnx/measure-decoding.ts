@@ -1,4 +1,4 @@
-// Measures the machine for decoding: in which form products of one and of a few rows take the least time.
+// Measures the machine for serving: in which form products of one and of a few rows take the least time, or of many.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -11,7 +11,9 @@ import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from '
 export const decodingForms: readonly LinearForm[] = ['float32', 'blocks', 'signed', 'unsigned']
 
 /** Rows that decode side by side: alone, a few, as many as a service has by default. */
-const measuredRows = [1, 8, 32] as const
+export const decodedRows: readonly number[] = [1, 8, 32]
+/** Positions of what an encoder reads at once, about. */
+export const readRows: readonly number[] = [512]
 /** Weights of the measured layers: more than caches hold, so that reading them is a part of the time, as it is in a model. */
 const weightBytesMax = 96 * 1024 ** 2
 const rounds = 9
@@ -20,15 +22,16 @@ const gainMin = 1.1
 
 export interface DecodingTiming {
   readonly form: LinearForm
-  /** The least of some rounds, one for each number of rows. */
+  /** The least of some rounds, one for each count of rows. */
   readonly ms: readonly number[]
 }
 
-/** The form with the least geometric mean over `measuredRows`, all of them measured by turns on `layers` layers of that shape. */
+/** The form with the least geometric mean over `counts` of rows, all of them measured by turns on `layers` layers of that shape. */
 export async function fastestDecodingForm(
   shape: LayerShape,
   layers: number,
   threads: number,
+  counts: readonly number[] = decodedRows,
 ): Promise<{ readonly form: LinearForm; readonly timings: readonly DecodingTiming[] }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
   const programs = new Map<LinearForm, Program>()
@@ -40,7 +43,7 @@ export async function fastestDecodingForm(
         programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }
     const least: ReadonlyMap<LinearForm, number>[] = []
-    for (const count of measuredRows) least.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
+    for (const count of counts) least.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
     const timings = [...programs.keys()].map((form) => ({ form, ms: least.map((ms) => ms.get(form) as number) }))
     const cost = ({ ms }: DecodingTiming): number => ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length
     const plain = timings.find(({ form }) => form === 'float32') as DecodingTiming
@@ -53,5 +56,5 @@ export async function fastestDecodingForm(
   }
 }
 
-export const describeDecoding = (timings: readonly DecodingTiming[]): string =>
-  `${timings.map(({ form, ms }) => `${form} ${ms.map((each) => each.toFixed(2)).join(', ')} ms`).join('; ')} for ${measuredRows.join(', ')} rows`
+export const describeDecoding = (timings: readonly DecodingTiming[], counts: readonly number[] = decodedRows): string =>
+  `${timings.map(({ form, ms }) => `${form} ${ms.map((each) => each.toFixed(2)).join(', ')} ms`).join('; ')} for ${counts.join(', ')} rows`

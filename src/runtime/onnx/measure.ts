@@ -40,9 +40,8 @@ export async function fastestForm(
   try {
     const weights = await randomLayers(shape, 1, folder)
     for (const form of ['float32', ...quantizedForms] as const) {
-      if (!(await isExact(form, threads))) continue
-      // As trainings open them.
-      programs.set(form, await openLayers(shape, weights, form, { threads, packed: form !== 'float32' }))
+      if (await isExact(form, threads))
+        programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }
     const least = await timeByTurns(programs, rowsOf(shape, measuredRows), rounds)
     const plain = least.get('float32') as number

@@ -14,7 +14,7 @@ export interface OnnxOptions {
   readonly threads: number
   /**
    * Whether a decode session holds a copy of the weights in the order in which products read them: a step of one row takes
-   * three quarters of the time, of eight rows half, and the process that much memory. Elsewhere weights stay memory-mapped.
+   * three quarters of the time, of eight rows half, and the process that much memory. Trainings always do.
    */
   readonly packed?: boolean
   /** Lets graphs be compiled and decoded in 8 bits. */
@@ -30,6 +30,12 @@ export interface FastOptions {
   readonly warn?: (message: string) => void
 }
 
+/**
+ * A training takes thousands of steps, each of many rows: packed, they take a tenth to a seventh less time, and memory as much more
+ * as the layers have. What runs now and then, a validation or a fold, leaves the weights memory-mapped.
+ */
+const isTraining = (graph: Graph): boolean => graph.nodes.some(({ op }) => op === 'crossEntropyGrad')
+
 /** One more than a step has parts: rows that decode are in two where some of them are long. */
 const sessionSegments = partsMax + 1
 
@@ -41,14 +47,16 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     name: 'onnx',
     segments: sessionSegments,
     compile: (graph, weights, form = 'float32') =>
-      form === 'float32' ? compile(graph, weights, false) : forms.compile(graph, weights, form),
+      form === 'float32' ? compile(graph, weights, isTraining(graph)) : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
     decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
     openSession: async (forward, weights, layout, form = 'float32', encoder = null): Promise<DecodeSession> => {
       const fed = keysByPosition(forward)
-      const program = form === 'float32' ? await compile(fed, weights, packed) : await forms.compile(fed, weights, form)
-      // Sources are read once for all that is decoded from them, and many positions at a time: in float32 whatever the form.
-      const reader = encoder && new SourceReader(await compile(encoder, weights, packed), encoder, layout)
+      const isPlain = form === 'float32'
+      const program = await (isPlain ? compile(fed, weights, packed) : forms.compile(fed, weights, form, encoder))
+      if (encoder === null) return new OnnxDecodeSession(program, forward, layout)
+      const reading = isPlain ? null : await forms.openReading(encoder, fed, weights, form)
+      const reader = new SourceReader(reading ?? (await compile(encoder, weights, packed)), encoder, layout)
       return new OnnxDecodeSession(program, forward, layout, reader)
     },
   }

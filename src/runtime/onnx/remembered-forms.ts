@@ -10,8 +10,8 @@ import type { LayerShape } from './measured-layers.ts'
 const rememberedMax = 100
 const known: readonly LinearForm[] = ['float32', ...quantizedForms]
 
-/** Training has many rows at a time, decoding few: another form may be the fastest. */
-export type Work = 'training' | 'decoding'
+/** Training has many rows at a time and gradients, decoding few rows, reading many: another form may be the fastest. */
+export type Work = 'training' | 'decoding' | 'reading'
 
 /** What a measurement is true of. */
 function keyOf(shape: LayerShape, threads: number, work: Work): string {

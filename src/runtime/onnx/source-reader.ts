@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { Tensor } from '../../tensor/tensor.ts'
-import type { CacheLayout, Program, SourceRow } from '../runtime.ts'
+import type { CacheLayout, Program, RowSource, SourceRow } from '../runtime.ts'
 import { encoderLayers, longestSource, rowsBySource, sourceFeeds } from '../source-feeds.ts'
 import { RowCache } from './row-cache.ts'
+
+/** Of all sources of a pass, padded: so few that what is between two layers stays in the processor's caches. */
+const passPositionsMax = 1024
 
 export class SourceReader {
   /** Keys and values of prefix and source, by row. */
@@ -30,10 +33,14 @@ export class SourceReader {
   async read(rows: readonly SourceRow[]): Promise<void> {
     const bySource = rowsBySource(rows)
     const sources = [...bySource.keys()]
-    const { cross } = await this.#program.run(sourceFeeds(sources, this.#layers, this.cache.layout))
     this.release(rows.map(({ row }) => row))
     this.cache.shrink()
     this.cache.reserve(Math.max(...sources.map(({ cross: past, tokens }) => (past?.length ?? 0) + tokens.length)))
+    for (const pass of passesOf(sources)) await this.#readPass(pass, bySource)
+  }
+
+  async #readPass(sources: readonly RowSource[], bySource: ReadonlyMap<RowSource, readonly number[]>): Promise<void> {
+    const { cross } = await this.#program.run(sourceFeeds(sources, this.#layers, this.cache.layout))
     const width = longestSource(sources)
     const made = (cross as Tensor).data as Float32Array
     for (const [s, source] of sources.entries()) {
@@ -70,4 +77,16 @@ export class SourceReader {
     }
     this.#lengths[row] = (this.#lengths[row] as number) + count
   }
+}
+
+/** Sources of nearly equal length together: all of a pass are padded to its longest. */
+export function passesOf(sources: readonly RowSource[]): readonly (readonly RowSource[])[] {
+  const passes: RowSource[][] = []
+  for (const source of sources.toSorted((a, b) => b.tokens.length - a.tokens.length)) {
+    const pass = passes.at(-1)
+    const width = pass?.[0]?.tokens.length ?? 0
+    if (pass !== undefined && (pass.length + 1) * width <= passPositionsMax) pass.push(source)
+    else passes.push([source])
+  }
+  return passes
 }
