@@ -1,7 +1,8 @@
 // The multipart form of an import: which files came, under which names, and whether they go together.
 import type { Multipart, MultipartFile } from '@fastify/multipart'
-import type { FastifyError, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import { ServiceError } from '../errors/errors.ts'
+import { readMultipart } from './multipart.ts'
 import type { HttpLimits } from './parts.ts'
 import { invalidFields, show, templateError } from './validation.ts'
 
@@ -25,10 +26,6 @@ export interface ImportForm {
 
 /** Throws `invalid_request`, `unsupported_media_type` or `body_too_large`. */
 export async function readImportForm(request: FastifyRequest, limits: HttpLimits): Promise<ImportForm> {
-  if (!request.isMultipart()) {
-    const message = `the body is ${request.headers['content-type'] ?? 'of no type'}, this route takes multipart/form-data`
-    throw new ServiceError('unsupported_media_type', message)
-  }
   const { files, fields } = await readParts(request, fileLimits(limits))
   const template = fields.get('template') ?? null
   const badTemplate = template === null ? null : templateError(template)
@@ -49,22 +46,15 @@ function fileLimits({ artifactBytesMax, paperBytesMax }: HttpLimits): Readonly<R
 async function readParts(request: FastifyRequest, bytesMax: Readonly<Record<FileName, number>>) {
   const files = new Map<FileName, Buffer>()
   const fields = new Map<string, string>()
-  try {
-    for await (const part of request.parts()) {
-      checkPart(part)
-      if (part.type === 'field') fields.set(part.fieldname, String(part.value))
-      else {
-        const name = part.fieldname as FileName
-        if (files.has(name)) throw invalidFields([{ pointer: `/${name}`, expected: 'one file', received: 'two' }])
-        files.set(name, await readFile(part, bytesMax[name]))
-      }
+  await readMultipart(request, async (part) => {
+    checkPart(part)
+    if (part.type === 'field') fields.set(part.fieldname, String(part.value))
+    else {
+      const name = part.fieldname as FileName
+      if (files.has(name)) throw invalidFields([{ pointer: `/${name}`, expected: 'one file', received: 'two' }])
+      files.set(name, await readFile(part, bytesMax[name]))
     }
-  } catch (error) {
-    // Refusals, ours and the framework's, say what they are; the parser's own words come bare.
-    if (error instanceof ServiceError || (error as FastifyError).statusCode !== undefined) throw error
-    const message = `the multipart body cannot be read: ${(error as Error).message}`
-    throw new ServiceError('invalid_request', message, {}, { cause: error })
-  }
+  })
   return { files, fields }
 }
 

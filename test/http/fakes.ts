@@ -28,6 +28,20 @@ export const model = {
 export const usage = { prefixTokens: 10, inputTokens: 12, outputTokens: 2 }
 export const outputs = [{ text: 'Blue Spice.', finishReason: 'stop' as const, tokens: 2 }]
 
+/** Of the two words, where a request asks for them. */
+const topLogprobs = [
+  {
+    id: 1,
+    text: 'Blue',
+    logprob: -0.25,
+    top: [
+      { id: 1, text: 'Blue', logprob: -0.25 },
+      { id: 3, text: 'The', logprob: -1.5 },
+    ],
+  },
+  { id: 2, text: ' Spice.', logprob: -2, top: [{ id: 4, text: '.', logprob: -0.5 }] },
+]
+
 export const runtime = { name: 'onnx', device: 'cpu, 2 threads', precision: 'float32' }
 
 /** Makes the same two words of every request, and remembers what it was asked. */
@@ -44,7 +58,8 @@ export class FakeEngine {
     yield { type: 'token', index: 0, text: 'Blue' }
     if (this.failsLater !== null) throw this.failsLater
     yield { type: 'token', index: 0, text: ' Spice.' }
-    yield { type: 'done', outputs, usage }
+    const scored = outputs.map((output) => ({ ...output, topLogprobs }))
+    yield { type: 'done', outputs: typeof request.topLogprobs === 'number' ? scored : outputs, usage }
   }
 
   ready(): Promise<{ runtime: typeof runtime }> {

@@ -107,6 +107,28 @@ test('a stream is data alone and ends with [DONE], which other clients depend on
   for (const line of text.split('\n')) assert.ok(line === '' || line.startsWith('data: '), line)
 })
 
+test('log-probabilities come in four lists, in a stream with the last piece', async (t) => {
+  const { client, engine } = await openClient(t)
+  const asked = { model: model.name, prompt, logprobs: 2 }
+  const { choices } = await client.completions.create(asked)
+  assert.deepEqual([engine.requests[0]?.topLogprobs, engine.requests[0]?.logprobs], [2, false])
+  const expected = {
+    tokens: ['Blue', ' Spice.'],
+    token_logprobs: [-0.25, -2],
+    top_logprobs: [
+      { Blue: -0.25, The: -1.5 },
+      { '.': -0.5, ' Spice.': -2 },
+    ],
+    text_offset: [0, 4],
+  }
+  assert.deepEqual(choices[0]?.logprobs, expected)
+  const chunks = await all(await client.completions.create({ ...asked, stream: true }))
+  assert.deepEqual(
+    chunks.map(({ choices }) => choices[0]?.logprobs),
+    [null, null, expected],
+  )
+})
+
 test('echo answers each prompt before its completion, streamed or not', async (t) => {
   const { client } = await openClient(t)
   const asked = { model: model.name, prompt, echo: true }
@@ -118,12 +140,12 @@ test('echo answers each prompt before its completion, streamed or not', async (t
 
 test('what this engine does not do is refused by the name of its field', async (t) => {
   const { client, engine } = await openClient(t)
-  const asking: Readonly<Record<string, unknown>> = {
-    suffix: 'end',
-    logprobs: 0,
+  const asking: Readonly<Record<string, object>> = {
+    suffix: { suffix: 'end' },
+    logprobs: { logprobs: 0, echo: true },
   }
-  for (const [field, value] of Object.entries(asking)) {
-    const error = await errorOf(client.completions.create({ model: model.name, prompt, [field]: value }))
+  for (const [field, fields] of Object.entries(asking)) {
+    const error = await errorOf(client.completions.create({ model: model.name, prompt, ...fields }))
     assert.ok(error instanceof BadRequestError, field)
     assert.deepEqual([error.param, error.code, error.type], [field, 'not_supported', 'invalid_request_error'])
     assert.ok(error.message.includes(field))

@@ -2,6 +2,7 @@
 import { Type, type Static } from 'typebox'
 import { inputLengthMax, inputsMax } from '../schemas/generate.ts'
 import { answer, Nullable, requestBody, Word } from '../schemas/shared.ts'
+import { CompletionLogprobs } from './logprobs.ts'
 
 /** Theirs, not ours. */
 export const maxTokensDefault = 16
@@ -62,8 +63,10 @@ export const CompletionBody = requestBody(
       { default: null },
     ),
     user: Nullable(Type.String({ maxLength: 512 }), { default: null, description: 'Taken and not acted on.' }),
-    // logprobs and suffix are refused by name where they would change the answer: see unsupported.ts.
-    logprobs: Nullable(Type.Integer({ minimum: 0, maximum: 5 }), { default: null, description: 'null alone.' }),
+    logprobs: Nullable(Type.Integer({ minimum: 0, maximum: 5 }), {
+      default: null,
+      description: 'Answer log-probabilities, of so many alternatives beside each token; null: none.',
+    }),
     presence_penalty: Nullable(Type.Number(penalty), { default: null }),
     frequency_penalty: Nullable(Type.Number(penalty), { default: null }),
     logit_bias: Nullable(
@@ -77,6 +80,7 @@ export const CompletionBody = requestBody(
       default: null,
       description: 'Texts made for each prompt; the `n` most probable are answered.',
     }),
+    // Refused by name where it would change the answer: see unsupported.ts.
     suffix: Nullable(Type.String({ maxLength: inputLengthMax }), { default: null, description: 'Empty alone.' }),
   },
   { examples: [{ model: 'e2e@1', prompt: 'name : Blue Spice | food : Thai', max_tokens: 64, temperature: 0 }] },
@@ -99,7 +103,7 @@ export const Completion = answer('OpenAICompletion', 'The completions and what t
     Type.Object({
       text: Type.String(),
       index: Type.Integer({ description: 'In the order of the prompts, n for each.' }),
-      logprobs: Type.Null(),
+      logprobs: Nullable(CompletionLogprobs),
       finish_reason: Nullable(Word(['stop', 'length'])),
     }),
   ),

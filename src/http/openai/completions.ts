@@ -1,13 +1,14 @@
 // POST /v1/completions: OpenAI's way to ask for what POST /generate makes.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import { greedy, type GenerateEvent, type GenerateRequest, type Usage } from '../../engine/request.ts'
+import { greedy, type GenerateEvent, type GenerateRequest, type Output, type Usage } from '../../engine/request.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { HttpParts } from '../parts.ts'
 import type { Shared } from './shared.ts'
 import { invalidFields } from '../validation.ts'
 import { Completion, CompletionBody, CompletionStream, maxTokensDefault } from './completion-schemas.ts'
 import { openaiErrors, toOpenaiError } from './errors.ts'
+import { toLogprobs, type CompletionLogprobs } from './logprobs.ts'
 import { findModel, modelIdOf } from './models.ts'
 import { refuseUnsupported } from './unsupported.ts'
 
@@ -92,6 +93,7 @@ function toEngine(body: CompletionBody, prefixId: string | null): GenerateReques
       bestOf: body.best_of ?? n,
     },
     logprobs: false,
+    ...(body.logprobs !== null && { topLogprobs: body.logprobs }),
   }
 }
 
@@ -110,11 +112,15 @@ function frameOf({ id }: FastifyRequest, model: string, { model: { sha256 } }: H
 
 function toCompletion({ outputs, usage }: Generation, body: CompletionBody, frame: Frame): Completion {
   const echoes = echoesOf(body)
-  const choices = outputs.map(({ text, finishReason }, index) => {
-    return { text: (echoes[index] ?? '') + text, index, logprobs: null, finish_reason: finishReason }
+  const choices = outputs.map((output, index) => {
+    const text = (echoes[index] ?? '') + output.text
+    return { text, index, logprobs: logprobsOf(output), finish_reason: output.finishReason }
   })
   return { ...frame, choices, usage: toUsage(usage) }
 }
+
+const logprobsOf = ({ topLogprobs }: Output): CompletionLogprobs | null =>
+  topLogprobs === undefined ? null : toLogprobs(topLogprobs)
 
 /** The prompt of each choice, where it is wanted back. */
 function echoesOf(body: CompletionBody): readonly string[] {
@@ -132,18 +138,16 @@ interface Target {
 async function* toChunks(events: AsyncIterable<GenerateEvent>, target: Target): AsyncGenerator<string> {
   const { body, frame, request } = target
   const withUsage = body.stream_options?.include_usage === true
-  const chunkOf = (text: string, index: number, reason: Generation['outputs'][number]['finishReason'] | null): string =>
-    encode({
-      ...frame,
-      choices: [{ text, index, logprobs: null, finish_reason: reason }],
-      ...(withUsage && { usage: null }),
-    })
+  const chunkOf = (text: string, index: number, whole?: Output): string => {
+    const ending = { logprobs: whole ? logprobsOf(whole) : null, finish_reason: whole?.finishReason ?? null }
+    return encode({ ...frame, choices: [{ text, index, ...ending }], ...(withUsage && { usage: null }) })
+  }
   try {
-    for (const [index, prompt] of echoesOf(body).entries()) yield chunkOf(prompt, index, null)
+    for (const [index, prompt] of echoesOf(body).entries()) yield chunkOf(prompt, index)
     for await (const event of events) {
-      if (event.type === 'token') yield chunkOf(event.text, event.index, null)
+      if (event.type === 'token') yield chunkOf(event.text, event.index)
       else {
-        for (const [index, { finishReason }] of event.outputs.entries()) yield chunkOf('', index, finishReason)
+        for (const [index, output] of event.outputs.entries()) yield chunkOf('', index, output)
         if (withUsage) yield encode({ ...frame, choices: [], usage: toUsage(event.usage) })
         yield 'data: [DONE]\n\n'
       }

@@ -1,6 +1,6 @@
 // The multipart form of an upload: one file and what it is for.
-import type { FastifyError, FastifyRequest } from 'fastify'
-import { ServiceError } from '../../errors/errors.ts'
+import type { FastifyRequest } from 'fastify'
+import { readMultipart } from '../multipart.ts'
 import { invalidFields, show } from '../validation.ts'
 
 export const purpose = 'fine-tune'
@@ -13,36 +13,23 @@ export interface FileForm {
 
 /** Throws `invalid_request`, `unsupported_media_type` or `body_too_large`. */
 export async function readFileForm(request: FastifyRequest): Promise<FileForm> {
-  if (!request.isMultipart()) {
-    const message = `the body is ${request.headers['content-type'] ?? 'of no type'}, this route takes multipart/form-data`
-    throw new ServiceError('unsupported_media_type', message)
-  }
-  let file: FileForm | null = null
-  let asked: string | null = null
-  try {
-    for await (const part of request.parts()) {
-      const { fieldname } = part
-      if (part.type === 'file' && fieldname === 'file') {
-        file = { filename: checkFilename(part.filename), content: await part.toBuffer() }
-      } else if (part.type === 'field' && fieldname === 'purpose') asked = String(part.value)
-      else {
-        const expected = 'the file file and the field purpose'
-        throw invalidFields([{ pointer: `/${fieldname}`, expected, received: `the ${part.type} ${show(fieldname)}` }])
-      }
+  const came: { file?: FileForm; purpose?: string } = {}
+  await readMultipart(request, async (part) => {
+    const { fieldname } = part
+    if (part.type === 'file' && fieldname === 'file')
+      came.file = { filename: checkFilename(part.filename), content: await part.toBuffer() }
+    else if (part.type === 'field' && fieldname === 'purpose') came.purpose = String(part.value)
+    else {
+      const expected = 'the file file and the field purpose'
+      throw invalidFields([{ pointer: `/${fieldname}`, expected, received: `the ${part.type} ${show(fieldname)}` }])
     }
-  } catch (error) {
-    // Refusals, ours and the framework's, say what they are; the parser's own words come bare.
-    if (error instanceof ServiceError || (error as FastifyError).statusCode !== undefined) throw error
-    const message = `the multipart body cannot be read: ${(error as Error).message}`
-    throw new ServiceError('invalid_request', message, {}, { cause: error })
+  })
+  if (came.purpose !== purpose) {
+    const received = came.purpose === undefined ? 'nothing' : show(came.purpose)
+    throw invalidFields([{ pointer: '/purpose', expected: show(purpose), received }])
   }
-  if (asked !== purpose) {
-    throw invalidFields([
-      { pointer: '/purpose', expected: show(purpose), received: asked === null ? 'nothing' : show(asked) },
-    ])
-  }
-  if (file === null) throw invalidFields([{ pointer: '/file', expected: 'a file', received: 'nothing' }])
-  return file
+  if (came.file === undefined) throw invalidFields([{ pointer: '/file', expected: 'a file', received: 'nothing' }])
+  return came.file
 }
 
 function checkFilename(name: string): string {

@@ -12,8 +12,8 @@ const unsupported: readonly Unsupported[] = [
   { field: 'suffix', asks: ({ suffix }) => Boolean(suffix), reason: 'text is made after a prompt, never before one' },
   {
     field: 'logprobs',
-    asks: ({ logprobs }) => logprobs !== null,
-    reason: 'POST /generate has topLogprobs',
+    asks: ({ logprobs, echo }) => logprobs !== null && echo === true,
+    reason: 'with echo it asks for those of the prompt, of which none are made',
   },
 ]
 
