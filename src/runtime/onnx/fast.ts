@@ -77,7 +77,7 @@ export class FastForms {
     if (this.#options === undefined || known === undefined)
       throw new Error(`the onnx runtime was not opened for ${form}`)
     const all = await withQuantized(weights, frozenProducts(graph, known), known, this.#options.folder)
-    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed })
+    return OnnxProgram.open(lower(graph, all, { form: known }), all.folder, { threads: this.#threads, packed })
   }
 
   #fastest(graph: Graph, folder: string, note: (message: string) => void): Promise<LinearForm> {
