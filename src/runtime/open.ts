@@ -5,6 +5,7 @@ import { ServiceError } from '../errors/errors.ts'
 import type { Weights } from '../tensor/weights.ts'
 import { createOnnxRuntime, type OnnxOptions } from './onnx/onnx.ts'
 import type { CacheLayout, Runtime } from './runtime.ts'
+import type { FoundAdapters } from './webgpu/adapters.ts'
 
 export interface DeviceInfo {
   readonly name: string
@@ -34,6 +35,8 @@ export interface RuntimeOptions {
   readonly weights?: 'lends' | 'borrows'
   /** What a GPU must have room for, where it is known: a model's weights, and the cache of those who decode with it. */
   readonly room?: { readonly weights: Weights; readonly layout: CacheLayout | null }
+  /** The GPUs that webgpu may take: what the machine shows, unless said. */
+  readonly gpus?: () => FoundAdapters
   /** Hears why a device that is there is not used, or weights on it are not shared. */
   readonly warn: (message: string) => void
   /** Hears of an error after which the device is lost to this process: whoever hears it ends the thread or process. */
@@ -108,10 +111,11 @@ async function openCuda({ data, cudaLibraries, weights, warn, onLost }: RuntimeO
 }
 
 /** null where `auto` finds no GPU, or one that is none: a driver that computes on the CPU is slower than our own way to do it. */
-async function openWebgpu({ choice, room, onLost }: RuntimeOptions): Promise<OpenedRuntime | null> {
+async function openWebgpu({ choice, room, gpus, onLost }: RuntimeOptions): Promise<OpenedRuntime | null> {
   const { describeAdapter, findAdapters, isGpuThere } = await import('./webgpu/adapters.ts')
-  if (choice === 'auto' && !isGpuThere()) return null
-  const { adapters, problem } = findAdapters()
+  // Where the system shows no GPU, auto does not even load what would list them.
+  if (choice === 'auto' && gpus === undefined && !isGpuThere()) return null
+  const { adapters, problem } = (gpus ?? findAdapters)()
   const [adapter] = adapters
   if (choice === 'auto' && (adapter === undefined || adapter.kind === 'software')) return null
   if (adapter === undefined) throw new Error(problem ?? 'there is no GPU')

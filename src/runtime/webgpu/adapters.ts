@@ -81,6 +81,7 @@ const kindOfType: readonly AdapterKind[] = ['other', 'integrated', 'discrete', '
 
 function listed(vulkan: Loaded): Adapter[] {
   const create = vulkan.func('vkCreateInstance', 'int', ['void *', 'void *', 'void *'])
+  const destroy = vulkan.func('vkDestroyInstance', 'void', ['uint64', 'void *'])
   const enumerate = vulkan.func('vkEnumeratePhysicalDevices', 'int', ['uint64', 'void *', 'void *'])
   const propertiesOf = vulkan.func('vkGetPhysicalDeviceProperties', 'void', ['uint64', 'void *'])
   const memoryOf = vulkan.func('vkGetPhysicalDeviceMemoryProperties', 'void', ['uint64', 'void *'])
@@ -90,17 +91,20 @@ function listed(vulkan: Loaded): Adapter[] {
   const handle = new BigUint64Array(1)
   // Without a driver there is no instance.
   if (create(info, null, handle) !== success) return []
-  // The instance stays until the process ends: with it its drivers would be unloaded, and not every driver survives that.
   const instance = handle[0] as bigint
-  const count = Uint32Array.of(devicesMax)
-  const devices = new BigUint64Array(devicesMax)
-  if (![success, incomplete].includes(enumerate(instance, count, devices) as number)) return []
-  return Array.from(devices.subarray(0, count[0]), (device) => {
-    const [properties, memory] = [Buffer.alloc(layout.properties.bytes), Buffer.alloc(layout.memory.bytes)]
-    propertiesOf(device, properties)
-    memoryOf(device, memory)
-    return adapterOf(properties, memory)
-  })
+  try {
+    const count = Uint32Array.of(devicesMax)
+    const devices = new BigUint64Array(devicesMax)
+    if (![success, incomplete].includes(enumerate(instance, count, devices) as number)) return []
+    return Array.from(devices.subarray(0, count[0]), (device) => {
+      const [properties, memory] = [Buffer.alloc(layout.properties.bytes), Buffer.alloc(layout.memory.bytes)]
+      propertiesOf(device, properties)
+      memoryOf(device, memory)
+      return adapterOf(properties, memory)
+    })
+  } finally {
+    destroy(instance, null)
+  }
 }
 
 /** `properties`: VkPhysicalDeviceProperties, `memory`: VkPhysicalDeviceMemoryProperties. */
