@@ -38,7 +38,7 @@ async function texts(runtime: Runtime, decoding: Decoding): Promise<string[]> {
     const request: GenerateRequest = {
       prefixId: i % 2 === 0 ? 'p' : null,
       inputs: [input],
-      maxNewTokens: 16,
+      maxNewTokens: 8,
       stop: [],
       seed: 1,
       decoding,
