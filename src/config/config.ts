@@ -57,7 +57,6 @@ interface ConfigProblem {
 }
 
 const threadsDefaultMax = 16
-const plannedRuntimes = ['webgpu']
 /** From the compiled file, dist/src/config/config.js, to the top of the package. */
 const packagedModel = fileURLToPath(new URL('../../../model', import.meta.url))
 
@@ -73,7 +72,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     data,
     queueUrl: readQueueUrl(reader, role) ?? `pglite:${path.join(data, 'queue')}`,
     storeUrl: readStoreUrl(reader) ?? path.join(data, 'store'),
-    runtime: readRuntime(reader),
+    runtime: reader.choice('RUNTIME', runtimes, 'auto'),
     precision: reader.choice('PRECISION', precisions, 'float32'),
     cudaLibraries: (reader.text('CUDA_LIBRARIES') ?? '').split(path.delimiter).filter((folder) => folder !== ''),
     role,
@@ -174,15 +173,6 @@ function readStoreUrl(reader: Reader): string | null {
   const isFolder = /^file:./.test(url) || !/^[A-Za-z][A-Za-z0-9+.-]+:/.test(url)
   if (!isBucket && !isFolder) reader.refuse('STORE_URL', url)
   return url
-}
-
-function readRuntime(reader: Reader): Config['runtime'] {
-  const value = reader.text('RUNTIME')
-  if (value !== null && plannedRuntimes.includes(value)) {
-    reader.refuse('RUNTIME', value, `${variables.RUNTIME.allowed}; ${value} is not available in this version`)
-    return 'auto'
-  }
-  return reader.choice('RUNTIME', runtimes, 'auto')
 }
 
 /** Keys are never shown, whatever is wrong with them. */

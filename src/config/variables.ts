@@ -13,7 +13,7 @@ export interface NumberVariable extends Variable {
   readonly max: number
 }
 
-export const runtimes = ['auto', 'onnx', 'cuda'] as const
+export const runtimes = ['auto', 'onnx', 'cuda', 'webgpu'] as const
 export const precisions = ['float32', 'fast'] as const
 export const roles = ['all', 'serve', 'work'] as const
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const

@@ -51,7 +51,9 @@ async function open(data: EngineWorkerData): Promise<Opened> {
   const registry = new PrefixRegistry(await openStore(data.storeUrl))
   const warn = (message: string): void => post({ type: 'warning', message })
   const note = (message: string): void => post({ type: 'note', message })
+  const layout = layoutFor(model, data.rowsMax, positionsMax)
   const { runtime, info } = await openRuntime({
+    room: { weights: model.weights, layout },
     choice: data.runtime,
     onnx: { threads: data.threads, packed: true, fast: { folder: path.join(data.data, 'quantized'), note, warn } },
     data: data.data,
@@ -64,7 +66,6 @@ async function open(data: EngineWorkerData): Promise<Opened> {
         throw error
       }),
   })
-  const layout = layoutFor(model, data.rowsMax, positionsMax)
   const forward = model.forwardGraph(runtime.segments)
   const form = data.precision === 'fast' ? await runtime.decodingForm(forward, model.weights) : 'float32'
   const session = await runtime.openSession(forward, model.weights, layout, form, model.sourceGraph())

@@ -66,6 +66,7 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     warn: (message: string) => tell('warn', { message }),
   }
   const { runtime, info } = await openRuntime({
+    room: { weights: model.weights, layout: null },
     choice: config.runtime,
     onnx: { threads: config.threads, fast },
     data: config.data,
@@ -91,7 +92,7 @@ async function openParts(env: NodeJS.ProcessEnv): Promise<Parts> {
     evaluations: new Evaluations(store),
     environment: {
       ...describeEnvironment(config.threads),
-      ...(info.name === 'cuda' && { device: info.device }),
+      ...(info.name !== 'onnx' && { device: info.device }),
     },
     openTraining: (...asked) => openTraining({ runtime, model, tokenizer, steps }, ...asked),
     evaluate: (prefix, heldOut, signal) => evaluateHeldOut(prefix, heldOut, signal, sampling),

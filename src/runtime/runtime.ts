@@ -89,7 +89,7 @@ export interface DecodeSession {
   readonly vocabulary: number
   /** Cached positions of each row. */
   readonly lengths: Int32Array
-  /** Forgets what `row` held and starts it from `past`; null: from nothing. */
+  /** Forgets what `row` held and starts it from `past`, whose numbers never change; null: from nothing. */
   seed(row: number, past: Past | null): void
   /**
    * Of a model with an encoder: reads the sources of these rows in one pass, and that is what their cross-attention sees
@@ -103,7 +103,7 @@ export interface DecodeSession {
   step(parts: readonly SessionPart[]): Promise<Float32Array>
   /**
    * `step` for sessions that choose tokens where they compute: rows with a choice come back as a token alone, those without
-   * one as their logits.
+   * one as their logits, and so do those for which the session cannot tell.
    */
   choose?(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]>
   /** A step of one part. */

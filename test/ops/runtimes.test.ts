@@ -9,6 +9,7 @@ import { evaluate } from '../../src/runtime/reference/reference.ts'
 import type { Feeds, Runtime } from '../../src/runtime/runtime.ts'
 import type { Weight, Weights } from '../../src/tensor/weights.ts'
 import { testCuda } from '../runtime/cuda/runtimes.ts'
+import { testWebgpu } from '../runtime/webgpu/runtimes.ts'
 import { cases } from './cases.ts'
 import { ready, seed, type ReadyCase } from './run-case.ts'
 
@@ -25,15 +26,24 @@ after(async () => {
 
 const onnx = createOnnxRuntime({ threads: 1 })
 let cuda: Runtime | null = null
-const columns: readonly { readonly name: string; readonly skip: false | string; readonly open: () => Runtime }[] = [
+let webgpu: Promise<Runtime> | null = null
+interface Column {
+  readonly name: string
+  readonly skip: false | string
+  readonly open: () => Runtime | Promise<Runtime>
+}
+const columns: readonly Column[] = [
   { name: 'onnx', skip: false, open: () => onnx },
   { name: 'cuda', skip: testCuda.skip, open: () => (cuda ??= testCuda.open({ checked: true })) },
+  { name: 'webgpu', skip: testWebgpu.skip, open: () => (webgpu ??= testWebgpu.open()) },
 ]
 
 for (const { name: column, skip, open } of columns) {
   for (const [op, list] of Object.entries(cases)) {
     for (const opCase of list) {
-      test(`${op}, ${opCase.name}: ${column} agrees with the reference`, { skip }, () => check(open(), ready(opCase)))
+      test(`${op}, ${opCase.name}: ${column} agrees with the reference`, { skip }, async () =>
+        check(await open(), ready(opCase)),
+      )
     }
   }
 }

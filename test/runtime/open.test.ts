@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, afterEach, test } from 'node:test'
 import { ServiceError } from '../../src/errors/errors.ts'
-import { wrongResults } from '../../src/runtime/cuda/self-check.ts'
+import { wrongResults } from '../../src/runtime/self-check.ts'
 import { openRuntime, type OpenedRuntime, type RuntimeOptions } from '../../src/runtime/open.ts'
 import { buildStandIn, whyNot } from './cuda/stand-in/build.ts'
 

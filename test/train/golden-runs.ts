@@ -11,6 +11,7 @@ import type { Tensor } from '../../src/tensor/tensor.ts'
 import type { Weights } from '../../src/tensor/weights.ts'
 import { goldenFeeds, goldenFolder } from '../golden/gpt2.ts'
 import { testCuda } from '../runtime/cuda/runtimes.ts'
+import { testWebgpu } from '../runtime/webgpu/runtimes.ts'
 
 type Run = (graph: Graph, feeds: Feeds) => Promise<Record<string, Tensor>>
 
@@ -23,13 +24,14 @@ export interface GoldenRun {
 }
 
 let cuda: Runtime | null = null
+let webgpu: Promise<Runtime> | null = null
 
 /** A model on each runtime. */
 export function runsOf({ weights }: Pick<Model, 'weights'>): readonly GoldenRun[] {
   const runOn =
-    (runtime: () => Runtime): Run =>
+    (runtime: () => Runtime | Promise<Runtime>): Run =>
     async (graph, feeds) => {
-      const program = await runtime().compile(graph, weights)
+      const program = await (await runtime()).compile(graph, weights)
       const outputs = await program.run(feeds)
       await program.dispose()
       return outputs
@@ -39,6 +41,7 @@ export function runsOf({ weights }: Pick<Model, 'weights'>): readonly GoldenRun[
   return [
     { name: 'onnx', skip: false, tolerance: 1e-5, run: runOn(() => onnx) },
     { name: 'cuda', skip: testCuda.skip, tolerance: 1e-5, run: runOn(() => (cuda ??= testCuda.open())) },
+    { name: 'webgpu', skip: testWebgpu.skip, tolerance: 1e-5, run: runOn(() => (webgpu ??= testWebgpu.open())) },
     { name: 'reference', skip: false, tolerance: 1e-12, run: reference },
   ]
 }

@@ -14,7 +14,7 @@ export const Readiness = answer('Readiness', 'The state of each part.', {
   parts: Type.Object({ engine: Part, queue: Part, store: Part }),
   runtime: Nullable(
     Type.Object({
-      name: Type.String({ description: '`onnx` or `cuda`.' }),
+      name: Type.String({ description: '`onnx`, `cuda` or `webgpu`.' }),
       device: Type.String({ description: 'What it runs on, with its memory.' }),
       precision: Type.String({ description: 'Of generation.' }),
     }),

@@ -1,10 +1,8 @@
 // Frozen weights on the device, in float32 or 16 bits, once for all programs of a process that use them.
 import assert from 'node:assert/strict'
-import { closeSync, openSync, readSync } from 'node:fs'
-import path from 'node:path'
 import type { Graph } from '../../graph/graph.ts'
 import type { OpName } from '../../graph/ops.ts'
-import { widenBfloat16, widenFloat16 } from '../../tensor/half.ts'
+import { readWeight, widened } from '../../tensor/read-weight.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
 import type { Driver } from './driver.ts'
@@ -92,7 +90,7 @@ export class LoadedWeights implements ResidentWeights {
   }
 
   #read(weight: Weight): Uint8Array {
-    return readBytes(path.join(this.weights.folder, weight.file), weight)
+    return readWeight(this.weights.folder, weight)
   }
 }
 
@@ -111,36 +109,11 @@ export function loadFrozen({ nodes }: Graph, weights: ResidentWeights, form: For
 /** Numbers of a borrowed weight that are held against its file. */
 const comparedMax = 4096
 
-/** Node reads at most 2 GiB at a time. */
-const readMax = 2 ** 30
-
-function readBytes(file: string, { offset, bytes, name }: Weight): Uint8Array {
-  const data = new Uint8Array(bytes)
-  const handle = openSync(file, 'r')
-  try {
-    for (let at = 0; at < bytes; ) {
-      const read = readSync(handle, data, at, Math.min(readMax, bytes - at), offset + at)
-      if (read === 0) throw new Error(`${file} ends inside of weight ${name}`)
-      at += read
-    }
-  } finally {
-    closeSync(handle)
-  }
-  return data
-}
-
 function inForm({ dtype, name }: Weight, bytes: Uint8Array, form: Form): Float32Array | Uint16Array {
   if (dtype === form && dtype !== 'float32') return new Uint16Array(bytes.buffer)
-  const wide = widened(dtype, name, bytes)
+  const wide = widened({ dtype, name }, bytes)
   if (form === 'float32') return wide
   return form === 'bfloat16' ? roundBfloat16(wide) : roundFloat16(wide)
-}
-
-function widened(dtype: Weight['dtype'], name: string, bytes: Uint8Array): Float32Array {
-  if (dtype === 'float32') return new Float32Array(bytes.buffer)
-  assert.ok(dtype === 'bfloat16' || dtype === 'float16', `weight ${name} is ${dtype}, which no GPU product takes`)
-  const halves = new Uint16Array(bytes.buffer)
-  return dtype === 'bfloat16' ? widenBfloat16(halves) : widenFloat16(halves)
 }
 
 /** To the nearest, and to the even one of two that are as near; not-a-numbers stay what they are. */

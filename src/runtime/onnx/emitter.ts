@@ -25,6 +25,23 @@ export interface EmitOptions {
   readonly skipped?: readonly number[]
 }
 
+/** Which provider of onnxruntime runs the model: a few operations have another form on `webgpu`, which lacks theirs. */
+export type Provider = 'cpu' | 'webgpu'
+
+/** What a model is emitted for. */
+export interface EmitterOptions {
+  /** Of products with frozen weights; `float32` unless said. */
+  readonly form?: LinearForm
+  /**
+   * `cpu` unless said. On `webgpu` frozen weights are inputs, named by `weightInput`: what lies on the device is there once for all
+   * programs.
+   */
+  readonly provider?: Provider
+}
+
+/** The input that is a frozen weight in float32. */
+export const weightInput = (name: string): string => `weight:${name}`
+
 /** Rows, each still to be multiplied with a positive number. */
 export interface RowScaled {
   readonly rows: string
@@ -42,6 +59,7 @@ export interface RowScaled {
 export class Emitter {
   /** Of products with frozen weights. */
   readonly form: LinearForm
+  readonly provider: Provider
   readonly #graph: Graph
   readonly #weights: Weights
   readonly #nodes: NodeProto[] = []
@@ -54,14 +72,17 @@ export class Emitter {
   /** By the name of the values. */
   readonly #products: ReadonlyMap<string, Product>
   readonly #rowScaled = new Map<string, RowScaled>()
+  /** Frozen weights that are inputs. */
+  readonly #fed = new Map<string, Shape>()
 
-  constructor(graph: Graph, weights: Weights, form: LinearForm = 'float32') {
+  constructor(graph: Graph, weights: Weights, { form = 'float32', provider = 'cpu' }: EmitterOptions = {}) {
     this.#graph = graph
     this.#weights = weights
     this.#joined = joinedRows(graph)
     this.form = form
     const products = form === 'float32' ? [] : frozenProducts(graph, form)
     this.#products = new Map(products.map((product) => [tensorNames(product).values, product]))
+    this.provider = provider
     for (const node of graph.nodes) {
       for (const input of node.inputs) this.#uses.set(input, (this.#uses.get(input) ?? new Set()).add(node.op))
     }
@@ -117,6 +138,10 @@ export class Emitter {
   integer(value: number): string {
     return this.#initializer({ name: `i${value}`, dims: [], dataType: elementTypes.int64, int64Data: [value] })
   }
+  /** int32 scalar. */
+  narrowInteger(value: number): string {
+    return this.#initializer({ name: `n${value}`, dims: [], dataType: elementTypes.int32, int32Data: [value] })
+  }
   /** float32 scalar. */
   float(value: number): string {
     return this.#initializer({ name: `f${value}`, dims: [], dataType: elementTypes.float32, floatData: [value] })
@@ -131,10 +156,14 @@ export class Emitter {
     const int32Data = Array.from({ length: count }, () => 1)
     return this.#initializer({ name: `ones.${count}`, dims: [count, 1], dataType: elementTypes.int8, int32Data })
   }
-  /** A frozen weight where it lies on disk, cast to float32 where it is narrower. */
+  /** A frozen weight where it lies on disk, cast to float32 where it is narrower; on `webgpu` an input. */
   weight(name: string, shape: Shape): string {
     const { dtype, shape: there } = this.#weightNamed(name)
     assert.deepEqual(there, shape, `weight ${name} is [${there}], the graph says [${shape}]`)
+    if (this.provider === 'webgpu') {
+      this.#fed.set(weightInput(name), shape)
+      return weightInput(name)
+    }
     const stored = this.stored(name)
     return dtype === 'float32' ? stored : this.emit('Cast', [stored], { attributes: { to: elementTypes.float32 } })
   }
@@ -220,9 +249,12 @@ export class Emitter {
       name: 'graph',
       node,
       initializer: [...this.#initializers.values()].filter(({ name }) => used.has(name)),
-      input: inputsOf(this.#graph).map(({ attributes }) =>
-        valueInfo(attributes.name, attributes.shape, attributes.dtype),
-      ),
+      input: [
+        ...inputsOf(this.#graph).map(({ attributes }) =>
+          valueInfo(attributes.name, attributes.shape, attributes.dtype),
+        ),
+        ...[...this.#fed].filter(([name]) => used.has(name)).map(([name, shape]) => valueInfo(name, shape, 'float32')),
+      ],
       output: Object.entries(this.#graph.outputs).map(([name, value]) => valueInfo(name, value.shape, value.dtype)),
     }
   }
@@ -247,7 +279,7 @@ function neededNodes(
   return { node: nodes.toReversed().filter(isNeeded).toReversed(), used }
 }
 
-function encodeAttribute([name, value]: [string, Attribute]): AttributeProto {
+export function encodeAttribute([name, value]: [string, Attribute]): AttributeProto {
   if (typeof value === 'number') return { name, type: 'INT', i: value }
   if (typeof value === 'string') return { name, type: 'STRING', s: Buffer.from(value) }
   return 'float' in value ? { name, type: 'FLOAT', f: value.float } : { name, type: 'INTS', ints: value }

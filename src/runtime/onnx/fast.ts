@@ -71,7 +71,7 @@ export class FastForms {
     // The weights of `beside` are kept in the same file.
     const products = [graph, beside].flatMap((each) => (each === null ? [] : frozenProducts(each, known)))
     const all = await withQuantized(weights, products, known, this.#options.folder)
-    return OnnxProgram.open(lower(graph, all, known), all.folder, { threads: this.#threads, packed: true })
+    return OnnxProgram.open(lower(graph, all, { form: known }), all.folder, { threads: this.#threads, packed: true })
   }
 
   /**

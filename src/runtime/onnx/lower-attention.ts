@@ -3,6 +3,7 @@ import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Dim } from '../../graph/shape.ts'
 import type { Emitter } from './emitter.ts'
 import { fedByPosition } from './keys-by-position.ts'
+import { elementTypes } from './schema.ts'
 
 /** Added to a score that must not be seen: its exponential is 0 in float32. */
 const hidden = -1e30
@@ -104,16 +105,27 @@ export interface ProductOptions {
   readonly scale?: number
 }
 
+/** scale · a · b of [batch, heads, rows, columns], each turned first where said. */
 export function product(
   e: Emitter,
   a: string,
   b: string,
   { transA = 0, transB = 0, scale = 1 }: ProductOptions,
 ): string {
+  if (e.provider === 'webgpu') {
+    // It has no product that turns or scales: what it lacks would be computed by the CPU, its inputs fetched for that.
+    const [left, right] = [transA === 1 ? turned(e, a) : a, transB === 1 ? turned(e, b) : b]
+    return e.emit('MatMul', [scale === 1 ? left : e.emit('Mul', [left, e.float(scale)]), right])
+  }
   return e.emit('FusedMatMul', [a, b], {
     attributes: { transA, transB, alpha: { float: scale } },
     domain: 'com.microsoft',
   })
+}
+
+/** The last two axes change places. */
+export function turned(e: Emitter, name: string): string {
+  return e.emit('Transpose', [name], { attributes: { perm: [0, 1, 3, 2] } })
 }
 
 /** [batch, query, heads·headDim] → [batch, heads, query, headDim] */
@@ -146,8 +158,14 @@ export function overBatch(e: Emitter, name: string, past: Value): string {
   return past.shape[0] === 1 ? e.emit('ReduceSum', [name, e.integers([0])]) : name
 }
 
-/** int64 0, 1, … up to a dimension. */
+/** 0, 1, … up to a dimension: int64, on `webgpu` int32, since it compares no larger ones. */
 function countTo(e: Emitter, dim: string | number): string {
+  if (e.provider === 'webgpu') {
+    const narrow = (name: string): string => e.emit('Cast', [name], { attributes: { to: elementTypes.int32 } })
+    const end =
+      typeof dim === 'number' ? e.narrowInteger(dim) : narrow(e.emit('Squeeze', [e.dimension(dim), e.integers([0])]))
+    return e.emit('Range', [e.narrowInteger(0), end, e.narrowInteger(1)])
+  }
   const end = typeof dim === 'number' ? e.integer(dim) : e.emit('Squeeze', [e.dimension(dim), e.integers([0])])
   return e.emit('Range', [e.integer(0), end, e.integer(1)])
 }
@@ -168,7 +186,8 @@ function bias(e: Emitter, query: Value, pastKey: Value, pastLengths: Value): str
 
 /** [batch or 1, 1, query or 1, positions]: 0 where the position is below the length of the row, or of the query. */
 export function lengthBias(e: Emitter, positions: Dim, of: Value): string {
-  const whole = e.emit('Cast', [e.full(of)], { attributes: { to: 7 } })
+  const whole =
+    e.provider === 'webgpu' ? e.full(of) : e.emit('Cast', [e.full(of)], { attributes: { to: elementTypes.int64 } })
   const lengths =
     of.shape.length > 1
       ? e.emit('Unsqueeze', [whole, e.integers([1, 3])])

@@ -2,7 +2,16 @@
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
 import { fedByPosition } from './keys-by-position.ts'
-import { joinHeads, lengthBias, overBatch, product, scaledBefore, sideBySide, splitHeads } from './lower-attention.ts'
+import {
+  joinHeads,
+  lengthBias,
+  overBatch,
+  product,
+  scaledBefore,
+  sideBySide,
+  splitHeads,
+  turned,
+} from './lower-attention.ts'
 
 type Inputs = Ops['crossAttention']['inputs']
 
@@ -17,7 +26,7 @@ interface Heads {
 
 export function lowerCrossAttention(e: Emitter, node: Node<'crossAttention'>): void {
   const [q, , , , source] = node.inputs
-  if (source !== undefined && !e.has('crossAttentionGrad'))
+  if (source !== undefined && e.provider === 'cpu' && !e.has('crossAttentionGrad'))
     return e.setFull(node.outputs[0] as Value, attendAtOnce(e, node))
   const { weights, value } = emitHeads(e, node.inputs, node.attributes.heads)
   e.setFlat(node.outputs[0] as Value, joinHeads(e, e.emit('MatMul', [weights, value]), q))
@@ -100,6 +109,3 @@ function emitHeads(e: Emitter, inputs: Inputs, heads: number): Heads {
       : product(e, scaledBefore(e, query, scale, heads), key, { transB: 1 })
   return { query, key, value, weights: softmax(scores, lengthBias(e, pastKey.shape[3]!, pastLengths)), scale }
 }
-
-/** The last two axes change places. */
-const turned = (e: Emitter, name: string): string => e.emit('Transpose', [name], { attributes: { perm: [0, 1, 3, 2] } })

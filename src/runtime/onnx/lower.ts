@@ -2,8 +2,7 @@
 import type { Graph } from '../../graph/graph.ts'
 import type { Node, OpName, Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import { Emitter } from './emitter.ts'
-import type { LinearForm } from './forms.ts'
+import { Emitter, type EmitterOptions } from './emitter.ts'
 import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
 import { lowerCrossAttention, lowerCrossAttentionGrad } from './lower-cross-attention.ts'
 import { lowerCrossEntropy, lowerCrossEntropyGrad } from './lower-cross-entropy.ts'
@@ -15,11 +14,11 @@ import { encodeModel } from './schema.ts'
 type OnnxRule<Op extends OpName> = (e: Emitter, node: Node<Op>) => void
 
 /**
- * The bytes of an ONNX model that computes `graph`, its weights left where they are on disk. For another form than float32
+ * The bytes of an ONNX model that computes `graph`, its weights left where they are on disk, or fed. For another form than float32
  * `weights` holds what `frozenProducts` of the graph need too.
  */
-export function lower(graph: Graph, weights: Weights, form: LinearForm = 'float32'): Uint8Array {
-  const e = new Emitter(graph, weights, form)
+export function lower(graph: Graph, weights: Weights, options: EmitterOptions = {}): Uint8Array {
+  const e = new Emitter(graph, weights, options)
   const apply = <Op extends OpName>(node: Node<Op>): void => onnxRules[node.op](e, node)
   for (const node of graph.nodes) apply(node as Node)
   return encodeModel(e.finish())
@@ -130,7 +129,8 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     const { shape } = node.attributes
     const zeros = e.emit('Expand', [e.float(0), e.shape(shape)])
     const flatZeros = e.emit('Reshape', [zeros, e.integers([-1, shape.at(-1) as number])])
-    const at = e.emit('Reshape', [e.emit('Cast', [e.full(indices)], { attributes: { to: 7 } }), e.integers([-1, 1])])
+    const column = e.emit('Reshape', [e.full(indices), e.integers([-1, 1])])
+    const at = e.emit('Cast', [column], { attributes: { to: 7 } })
     e.setFlat(outputOf(node), e.emit('ScatterND', [flatZeros, at, e.flat(rows)], { attributes: { reduction: 'add' } }))
   },
 

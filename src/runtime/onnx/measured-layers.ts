@@ -46,7 +46,7 @@ export async function openLayers(
   const graph = makeGraph({ row: g.gather(x, g.input('at', [1], 'int32')) })
   const { folder } = weights
   const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
-  return OnnxProgram.open(lower(graph, all, form), all.folder, options)
+  return OnnxProgram.open(lower(graph, all, { form }), all.folder, options)
 }
 
 /** So many random rows for `openLayers`. */

@@ -1,14 +1,13 @@
 // Computes a small training step on the device and holds it against the reference before anything real is trusted to it.
-import { GraphBuilder } from '../../graph/builder.ts'
-import { gradient } from '../../graph/gradient.ts'
-import { inputsOf, makeGraph, type Graph } from '../../graph/graph.ts'
-import type { Value } from '../../graph/ops.ts'
-import { Random } from '../../random/random.ts'
-import { sizeOf, type Tensor } from '../../tensor/tensor.ts'
-import { evaluate } from '../reference/reference.ts'
-import type { Feeds, Runtime, TokenChoice } from '../runtime.ts'
-import type { CudaRuntime } from './cuda.ts'
-import { stepFactors, trainedGroups, type ResidentTraining } from '../training.ts'
+import { GraphBuilder } from '../graph/builder.ts'
+import { gradient } from '../graph/gradient.ts'
+import { inputsOf, makeGraph, type Graph } from '../graph/graph.ts'
+import type { Value } from '../graph/ops.ts'
+import { Random } from '../random/random.ts'
+import { sizeOf, type Tensor } from '../tensor/tensor.ts'
+import { evaluate } from './reference/reference.ts'
+import type { ChosenToken, Feeds, RowOutcome, Runtime, TokenChoice } from './runtime.ts'
+import { stepFactors, trainedGroups, type ResidentTraining } from './training.ts'
 
 /** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
 const tolerance = 1e-4
@@ -16,7 +15,13 @@ const tolerance = 1e-4
 const [width, rows, length, past, vocabulary] = [64, 2, 20, 5, 300]
 
 /** What of a runtime is looked at. */
-type Checked = Runtime & Partial<Pick<CudaRuntime, 'choose'>>
+interface Checked extends Runtime {
+  /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
+  readonly choose?: (
+    logits: Float32Array,
+    choices: readonly TokenChoice[],
+  ) => readonly ChosenToken[] | Promise<readonly RowOutcome[]>
+}
 
 /** null: the device computes what the reference does. Otherwise what is wrong, in words. */
 export async function wrongResults(runtime: Checked): Promise<string | null> {
@@ -43,7 +48,7 @@ export async function wrongResults(runtime: Checked): Promise<string | null> {
 }
 
 /** null: of logits that rise from token to token by one the right ones are chosen. */
-function wrongChoice({ choose }: Checked): string | null {
+async function wrongChoice({ choose }: Checked): Promise<string | null> {
   if (choose === undefined) return null
   const row = Float32Array.from({ length: vocabulary }, (_, token) => (token * 7) % vocabulary)
   const token = (logit: number): number => row.indexOf(logit)
@@ -60,13 +65,16 @@ function wrongChoice({ choose }: Checked): string | null {
   ]
   const logits = new Float32Array(cases.length * vocabulary)
   cases.forEach((_, i) => logits.set(row, i * vocabulary))
-  const chosen = choose(
+  const chosen = await choose(
     logits,
     cases.map(([choice]) => choice),
   )
-  const wrong = cases.findIndex(([, expected], i) => chosen[i]?.token !== expected)
+  const tokenOf = (outcome: RowOutcome | undefined): number | undefined =>
+    outcome instanceof Float32Array ? undefined : outcome?.token
+  const wrong = cases.findIndex(([, expected], i) => tokenOf(chosen[i]) !== expected)
   if (wrong < 0) return null
-  return `the token chosen by ${JSON.stringify(cases[wrong]?.[0])} is ${chosen[wrong]?.token}, not ${cases[wrong]?.[1]}`
+  const [choice, expected] = cases[wrong] as [TokenChoice, number]
+  return `the token chosen by ${JSON.stringify(choice)} is ${tokenOf(chosen[wrong])}, not ${expected}`
 }
 
 /** null: an optimizer step does what AdamW says. */
