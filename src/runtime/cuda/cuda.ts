@@ -22,12 +22,16 @@ export interface CudaOptions extends DeviceOptions {
   readonly exchange?: ExchangeOptions
 }
 
+interface CudaTraining extends ResidentTraining {
+  compile(graph: Graph, weights: Weights, form: string): Promise<CudaTrainingProgram>
+}
+
 export interface CudaRuntime extends Runtime {
   /** As logs and GET /readyz name it. */
   readonly description: string
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
-  readonly training: ResidentTraining
+  readonly training: CudaTraining
   /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
   choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>

@@ -6,7 +6,7 @@ import { float32, sizeOf, type Tensor } from '../../tensor/tensor.ts'
 import { bindDimensions } from '../dimensions.ts'
 import type { Feeds } from '../runtime.ts'
 import { stepFactors, type TrainingOutputs, type TrainingProgram, type TrainingUpdate } from '../training.ts'
-import { Executable } from './executable.ts'
+import { Executable, type StepTime } from './executable.ts'
 import { lower } from './lower.ts'
 import { appendUpdate, factorsOf, gradientGoals, normOf, residentInputs, type DeviceUpdate } from './lower-update.ts'
 import type { Form } from './lowering.ts'
@@ -33,15 +33,17 @@ export class CudaTrainingProgram implements TrainingProgram {
 
   async run(feeds: Feeds, updates: readonly TrainingUpdate[]): Promise<TrainingOutputs> {
     const own = updates.map(ownUpdate)
-    const executable = this.#executable(feeds, own)
-    const factors = own.flatMap(({ trainables, step }, m): [string, Tensor][] => {
-      if (step === null) return []
-      const { rate, secondCorrection, decay } = stepFactors(trainables.options, step.number, step.learningRate)
-      return [[factorsOf(m), float32(Float32Array.of(rate, secondCorrection, decay), [3])]]
-    })
-    const fetched = executable.run({ ...feeds, ...Object.fromEntries(factors) })
+    const fetched = this.#executable(feeds, own).run({ ...feeds, ...factorsFor(own) })
     const outputs = Object.fromEntries(Object.entries(fetched).filter(([name]) => name in this.#graph.outputs))
     return { outputs, gradientNorms: own.map((_, m) => fetched[normOf(m)]?.data[0] ?? null) }
+  }
+
+  /** The time of every step of such a run, on the device; trainables are of no use afterwards. */
+  time(feeds: Feeds, updates: readonly TrainingUpdate[]): StepTime[] {
+    const own = updates.map(ownUpdate)
+    const executable = this.#executable(feeds, own)
+    executable.run({ ...feeds, ...factorsFor(own) })
+    return executable.time()
   }
 
   async dispose(): Promise<void> {
@@ -64,6 +66,16 @@ export class CudaTrainingProgram implements TrainingProgram {
       return new Executable(this.#parts.device, lowered, this.#parts.checked)
     })
   }
+}
+
+/** What of AdamW changes from step to step, for each update that takes one. */
+function factorsFor(updates: readonly DeviceUpdate[]): Record<string, Tensor> {
+  const factors = updates.flatMap(({ trainables, step }, m): [string, Tensor][] => {
+    if (step === null) return []
+    const { rate, secondCorrection, decay } = stepFactors(trainables.options, step.number, step.learningRate)
+    return [[factorsOf(m), float32(Float32Array.of(rate, secondCorrection, decay), [3])]]
+  })
+  return Object.fromEntries(factors)
 }
 
 function ownUpdate(update: TrainingUpdate): DeviceUpdate {
