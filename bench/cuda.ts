@@ -6,10 +6,12 @@ import { Random } from '../src/random/random.ts'
 import type { CudaRuntime } from '../src/runtime/cuda/cuda.ts'
 import type { StepTime } from '../src/runtime/cuda/executable.ts'
 import { wrongResults } from '../src/runtime/self-check.ts'
-import { float32, sizeOf } from '../src/tensor/tensor.ts'
+import { sizeOf } from '../src/tensor/tensor.ts'
+import { adamWDefaults } from '../src/train/adamw.ts'
 import { batchFeeds, lossWeight } from '../src/train/feeds.ts'
-import { trainingGraph } from '../src/train/graphs.ts'
+import { gradientOf, trainingGraph } from '../src/train/graphs.ts'
 import { parameterShapes, prefixShape } from '../src/train/parameters.ts'
+import { untrained } from '../src/train/trainables.ts'
 import { openDecodingBench } from './generate.ts'
 import { median, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
@@ -47,7 +49,7 @@ export async function measureCuda(model: Model, options: CudaBenchOptions): Prom
   return {
     device: runtime.description,
     training,
-    together: await measureTogether(runtime, model, canonicalTraining, together, options.rounds),
+    together: await measureTogether(runtime, model, canonicalTraining, together, options.rounds, 'bfloat16'),
     decoding,
     kernels: await measureKernels(runtime, model, 'bfloat16'),
   }
@@ -99,14 +101,20 @@ async function measureKernels(runtime: CudaRuntime, model: Model, form: string):
   const random = new Random(1)
   const shape = prefixShape(model.config, canonicalTraining.prefixLength, 0)
   const batch = madeUpBatch(model, canonicalTraining, random)
-  const trained = [...parameterShapes(shape)].map(([name, extents]) => {
-    const data = Float32Array.from({ length: sizeOf(extents) }, () => 0.1 * random.normal())
-    return [name, float32(data, extents)] as const
-  })
-  const feeds = { ...batchFeeds(batch, shape, lossWeight(batch, 'mean')), ...Object.fromEntries(trained) }
-  const program = await runtime.compile(trainingGraph(model, shape), model.weights, form)
-  const runs = Array.from({ length: kernelRuns }, () => program.time(feeds))
+  const parameters = new Map(
+    [...parameterShapes(shape)].map(([name, extents]) => [
+      name,
+      Float32Array.from({ length: sizeOf(extents) }, () => 0.1 * random.normal()),
+    ]),
+  )
+  const trainables = runtime.training.hold(untrained(parameters), adamWDefaults)
+  const places = new Map([...parameters.keys()].map((name) => [name, { input: name, gradient: gradientOf(name) }]))
+  const update = { trainables, places, adds: false, step: { number: 1, learningRate: 1e-3 } }
+  const program = await runtime.training.compile(trainingGraph(model, shape), model.weights, form)
+  const feeds = batchFeeds(batch, shape, lossWeight(batch, 'mean'))
+  const runs = Array.from({ length: kernelRuns }, () => program.time(feeds, [update]))
   await program.dispose()
+  trainables.dispose()
   const first = runs[0] as StepTime[]
   const byName = new Map<string, { count: number; ms: number; bytes: number; operations: number }>()
   first.forEach(({ name, bytes, operations }, i) => {

@@ -1,13 +1,15 @@
-// Times optimizer steps: forward, backward, clipping and AdamW, on one batch of made-up tokens.
+// Times optimizer steps as the service takes them: forward, backward, clipping and AdamW, on batches of made-up tokens.
 import { Random } from '../src/random/random.ts'
 import type { Model } from '../src/model/model.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
-import { float32, sizeOf } from '../src/tensor/tensor.ts'
-import { AdamW } from '../src/train/adamw.ts'
+import { sizeOf } from '../src/tensor/tensor.ts'
+import { adamWDefaults } from '../src/train/adamw.ts'
 import type { EncodedExample } from '../src/train/encode.ts'
-import { batchFeeds, lossWeight } from '../src/train/feeds.ts'
-import { gradientOf, trainingGraph } from '../src/train/graphs.ts'
-import { parameterShapes, shapeOn, type Parameters } from '../src/train/parameters.ts'
+import { GradientSteps, type GradientPlan } from '../src/train/gradients.ts'
+import { trainingGraph } from '../src/train/graphs.ts'
+import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from '../src/train/parameters.ts'
+import { SharedSteps } from '../src/train/shared-steps.ts'
+import { holdTrainables, untrained, type Trainables } from '../src/train/trainables.ts'
 
 export interface TrainingWorkload {
   readonly batchSize: number
@@ -41,6 +43,10 @@ export interface TrainingBench {
   dispose(): Promise<void>
 }
 
+/** As PEFT's loss is: the mean over the targets of a batch. */
+export const benchPlan: GradientPlan = { dropout: 0, labelSmoothing: 0, lossReduction: 'mean', seed: 1 }
+const learningRate = 1e-3
+
 export async function openTrainingBench(
   runtime: Runtime,
   model: Model,
@@ -52,35 +58,47 @@ export async function openTrainingBench(
   const random = new Random(1)
   const { prefixLength, places = null } = workload
   const shape = shapeOn(model, { prefixLength, reparametrization: 0, variant: 'prefix' }, places)
-  const shapes = parameterShapes(shape)
-  const parameters: Parameters = new Map(
-    [...shapes].map(([name, extents]) => [
-      name,
-      Float32Array.from({ length: sizeOf(extents) }, () => 0.1 * random.normal()),
-    ]),
-  )
-  const optimizer = new AdamW(parameters)
   const graph = trainingGraph(model, shape)
   const form = await runtime.fastForm(graph, model.weights, precision === 'fast' ? undefined : precision)
-  const program = await runtime.compile(graph, model.weights, form)
+  const gradients = new GradientSteps(new SharedSteps(runtime, model), shape, benchPlan, form)
+  const training = new MadeUpTraining(runtime, gradients, shape, random)
   const batches = real.length > 0 ? real : [madeUpBatch(model, workload, random)]
-  const feeds = batches.map((batch) => batchFeeds(batch, shape, lossWeight(batch, 'mean')))
   let steps = 0
   return {
     form,
     step: async () => {
       const startMs = performance.now()
-      const tensors = Object.fromEntries(
-        [...parameters].map(([name, data]) => [name, float32(data, shapes.get(name) as readonly number[])]),
-      )
-      const outputs = await program.run({ ...feeds[steps % feeds.length], ...tensors })
-      const gradients = new Map(
-        [...parameters.keys()].map((name) => [name, outputs[gradientOf(name)]?.data as Float32Array]),
-      )
-      optimizer.update(gradients, ++steps, 1e-3)
+      await training.step(batches[steps++ % batches.length] as readonly EncodedExample[])
       return performance.now() - startMs
     },
-    dispose: () => program.dispose(),
+    dispose: async () => {
+      training.dispose()
+      gradients.leave()
+    },
+  }
+}
+
+/** A training that goes on as long as it is asked to, from trainables drawn at random. */
+export class MadeUpTraining {
+  readonly #trainables: Trainables
+  #steps = 0
+
+  constructor(runtime: Runtime, gradients: GradientSteps, shape: PrefixShape, random: Random) {
+    const parameters: Parameters = new Map(
+      [...parameterShapes(shape)].map(([name, extents]) => [
+        name,
+        Float32Array.from({ length: sizeOf(extents) }, () => 0.1 * random.normal()),
+      ]),
+    )
+    this.#trainables = holdTrainables(runtime, gradients, untrained(parameters), adamWDefaults)
+  }
+
+  async step(batch: readonly EncodedExample[]): Promise<void> {
+    await this.#trainables.update([batch], this.#steps++, learningRate)
+  }
+
+  dispose(): void {
+    this.#trainables.dispose()
   }
 }
 

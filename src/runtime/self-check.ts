@@ -11,6 +11,8 @@ import { stepFactors, trainedGroups, type ResidentTraining } from './training.ts
 
 /** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
 const tolerance = 1e-4
+/** In 16 bits each rounding is of half a unit in the last place, at some places one after the other; a wrong layout is off by all of it. */
+const halfTolerances = { bfloat16: 24 * 2 ** -9, float16: 24 * 2 ** -12 }
 /** A head's width as in every GPT-2, so that kernels compiled for the check are the ones used later. */
 const [width, rows, length, past, vocabulary] = [64, 2, 20, 5, 300]
 
@@ -36,12 +38,15 @@ export async function wrongResults(runtime: Checked): Promise<string | null> {
     feeds[attributes.name] = { dtype: attributes.dtype, shape, data }
   }
   const expected = evaluate(graph, feeds)
-  const program = await runtime.compile(graph, { folder: '', tensors: new Map() })
-  const actual = await program.run(feeds)
-  await program.dispose()
-  for (const [name, { data }] of Object.entries(expected)) {
-    const error = relativeError(actual[name]?.data ?? [], data)
-    if (!(error <= tolerance)) return `${name} of a small training step is off by ${error} of its largest value`
+  for (const [form, allowed] of Object.entries({ float32: tolerance, ...halfTolerances })) {
+    const program = await runtime.compile(graph, { folder: '', tensors: new Map() }, form)
+    const actual = await program.run(feeds)
+    await program.dispose()
+    for (const [name, { data }] of Object.entries(expected)) {
+      const error = relativeError(actual[name]?.data ?? [], data)
+      if (!(error <= allowed))
+        return `${name} of a small training step in ${form} is off by ${error} of its largest value`
+    }
   }
   const wrong = runtime.training === undefined ? null : await wrongUpdate(runtime.training, graph, feeds, expected)
   return wrong ?? wrongChoice(runtime)

@@ -23,16 +23,19 @@ export interface StepResult {
   readonly gradientNorm: number
 }
 
+/** What of a plan a step's gradients follow from. */
+export type GradientPlan = Pick<TrainingPlan, 'dropout' | 'labelSmoothing' | 'lossReduction' | 'seed'>
+
 type Batches = readonly (readonly EncodedExample[])[]
 
 /** The batches of a step together give what one batch of all their rows would. Steps count from 0. */
 export class GradientSteps {
   readonly #member: StepMember
   readonly #shape: PrefixShape
-  readonly #plan: TrainingPlan
+  readonly #plan: GradientPlan
 
   /** Takes a place in `steps` until `leave`. `form`: the runtime's, of products with frozen weights. */
-  constructor(steps: SharedSteps, shape: PrefixShape, plan: TrainingPlan, form = 'float32') {
+  constructor(steps: SharedSteps, shape: PrefixShape, plan: GradientPlan, form = 'float32') {
     this.#member = steps.join({ shape, dropout: plan.dropout > 0, smoothing: plan.labelSmoothing, form })
     this.#shape = shape
     this.#plan = plan

@@ -160,7 +160,10 @@ for (const { name, skip, open, forms } of [
         session.seed(0, pasts.self)
         const source = { tokens: row.source, encoder: pasts.encoder, cross: pasts.cross }
         await session.read([{ row: 0, source }])
-        logits.push((await session.extend(0, [[2, ...row.tokens[0]!.slice(0, 3)]])).slice())
+        // Several tokens, then one: a device has a way of its own for that.
+        const [several, one] = [[2, ...row.tokens[0]!.slice(0, 3)], [95]]
+        const answers = [(await session.extend(0, [several])).slice(), (await session.extend(0, [one])).slice()]
+        logits.push(Float32Array.from(answers.flatMap((answer) => [...answer])))
         await session.dispose()
       }
       const [exact, rounded] = logits as [Float32Array, Float32Array]

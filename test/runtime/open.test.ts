@@ -57,21 +57,26 @@ for (const [what, setting, value, reason] of [
 test('a device that computes something else is not trusted', { skip }, async () => {
   const { runtime } = await open('cuda', standIn())
   assert.equal(await wrongResults(runtime), null)
-  const off: typeof runtime = {
+  const offBy = (error: number, form: string): typeof runtime => ({
     ...runtime,
-    compile: async (...asked) => {
-      const program = await runtime.compile(...asked)
-      return {
-        run: async (feeds) => {
-          const outputs = await program.run(feeds)
-          outputs['losses']!.data[3]! += 0.01
-          return outputs
-        },
-        dispose: () => program.dispose(),
+    compile: async (graph, weights, asked) => {
+      const program = await runtime.compile(graph, weights, asked)
+      const run: typeof program.run = async (feeds) => {
+        const outputs = await program.run(feeds)
+        if (asked === form) outputs['losses']!.data[3]! += error
+        return outputs
       }
+      return { run, dispose: () => program.dispose() }
     },
+  })
+  for (const [error, form] of [
+    [0.01, 'float32'],
+    [1, 'bfloat16'],
+    [0.2, 'float16'],
+  ] as const) {
+    const expected = `losses of a small training step in ${form} is off by`
+    assert.ok((await wrongResults(offBy(error, form)))?.startsWith(expected), form)
   }
-  assert.match((await wrongResults(off)) as string, /losses of a small training step is off by/)
   const { training } = runtime
   assert.ok(training !== undefined)
   const hold: typeof training.hold = (state, options) => training.hold(state, { ...options, beta1: 0.8 })

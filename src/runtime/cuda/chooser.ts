@@ -5,7 +5,7 @@ import type { ChosenToken, TokenChoice } from '../runtime.ts'
 import { Executable } from './executable.ts'
 import { lower } from './lower.ts'
 import { appendChoice, choicesInput, chosenToken, logprobsOutput, packedChoices, tokensOutput } from './lower-choice.ts'
-import type { ProgramParts } from './program.ts'
+import type { ProgramParts } from './executable-cache.ts'
 import { Storage } from './steps.ts'
 
 /** `logits`: [choices.length, vocabulary]. */

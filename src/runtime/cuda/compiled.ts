@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Nvrtc } from './nvrtc.ts'
+import type { Heads } from './steps.ts'
 
 /** From the compiled file, dist/src/runtime/cuda/compiled.js, to the sources, which are shipped as they are. */
 const kernelFolder = fileURLToPath(new URL('../../../../src/runtime/cuda/kernels', import.meta.url))
@@ -23,8 +24,19 @@ const general = [
   'gradient_norm.cu',
   'adamw.cu',
 ]
-/** Compiled for one width of a head. */
-const perHead = ['common.cuh', 'attention_common.cuh', 'attention.cu', 'attention_gradient.cu']
+/** Compiled for one width of a head, in float32 or for one kind of 16 bits. */
+const perHead = ['common.cuh', 'attention_common.cuh', 'attention_tiles.cuh', 'attention.cu', 'attention_gradient.cu']
+const perHeadInHalves = [
+  'common.cuh',
+  'mma.cuh',
+  'attention_common.cuh',
+  'attention_half_tiles.cuh',
+  'attention_half.cu',
+  'attention_half_gradient.cu',
+  'attention_half_decode.cu',
+]
+/** HALF of the kernels. */
+const halves = { bfloat16: 1, float16: 2 } as const
 
 export interface KernelSource {
   readonly name: string
@@ -32,16 +44,16 @@ export interface KernelSource {
   readonly defines: Readonly<Record<string, number>>
 }
 
-/** All kernels that do not depend on a head's width; or, with one, those that do. */
-export function kernelSource(headDim: number | null): KernelSource {
-  const files = headDim === null ? general : perHead
+/** All kernels that do not depend on heads; or those that are compiled for these. */
+export function kernelSource(heads: Heads | null): KernelSource {
+  const files = heads === null ? general : heads.form === 'float32' ? perHead : perHeadInHalves
   // Errors then name the file they are in.
   const parts = files.map((file) => `#line 1 "${file}"\n${readFileSync(path.join(kernelFolder, file), 'utf8')}`)
-  return {
-    name: headDim === null ? 'kernels.cu' : `attention-${headDim}.cu`,
-    text: parts.join('\n'),
-    defines: headDim === null ? {} : { HEAD_DIM: headDim },
-  }
+  const text = parts.join('\n')
+  if (heads === null) return { name: 'kernels.cu', text, defines: {} }
+  const { headDim, form } = heads
+  const half = form === 'float32' ? {} : { HALF: halves[form] }
+  return { name: `attention-${headDim}-${form}.cu`, text, defines: { HEAD_DIM: headDim, ...half } }
 }
 
 /** Code for `architecture`, out of `folder` where it was compiled before. */

@@ -7,9 +7,9 @@ import type { ResidentTraining } from '../training.ts'
 import { chooseTokens } from './chooser.ts'
 import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
-import { forms, type Form } from './lowering.ts'
 import { CudaProgram } from './program.ts'
 import { CudaSourceReader } from './source-reader.ts'
+import { forms, type Form } from './steps.ts'
 import { DeviceTrainables } from './trainables.ts'
 import { CudaTrainingProgram } from './training-program.ts'
 import { WeightExchange, type ExchangeOptions } from './weight-exchange.ts'
@@ -22,12 +22,16 @@ export interface CudaOptions extends DeviceOptions {
   readonly exchange?: ExchangeOptions
 }
 
+interface CudaTraining extends ResidentTraining {
+  compile(graph: Graph, weights: Weights, form: string): Promise<CudaTrainingProgram>
+}
+
 export interface CudaRuntime extends Runtime {
   /** As logs and GET /readyz name it. */
   readonly description: string
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
-  readonly training: ResidentTraining
+  readonly training: CudaTraining
   /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
   choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
@@ -53,11 +57,11 @@ export function openCudaRuntime({ checked = false, exchange, ...options }: CudaO
     bytesPerSecond,
     segments: 1,
     compile: async (graph, frozen, form = 'float32') =>
-      new CudaProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+      new CudaProgram(parts, { graph, form: formOf(form), weights: weights.acquire(frozen) }),
     training: {
       hold: (state, adamw) => new DeviceTrainables(device.driver, state, adamw),
       compile: async (graph, frozen, form) =>
-        new CudaTrainingProgram(parts, graph, formOf(form), weights.acquire(frozen)),
+        new CudaTrainingProgram(parts, { graph, form: formOf(form), weights: weights.acquire(frozen) }),
     },
     choose: (logits, choices) => chooseTokens(parts, logits, choices),
     // Half the bytes of every frozen matrix, and the tensor cores.
@@ -66,11 +70,12 @@ export function openCudaRuntime({ checked = false, exchange, ...options }: CudaO
     openSession: async (forward, frozen, layout, form = 'float32', encoder = null) => {
       const own = formOf(form)
       const session = (reader: CudaSourceReader | null): CudaDecodeSession =>
-        new CudaDecodeSession(parts, forward, own, weights.acquire(frozen), layout, reader)
+        new CudaDecodeSession(parts, { graph: forward, form: own, weights: weights.acquire(frozen) }, layout, reader)
       if (encoder === null) return session(null)
       const held = weights.acquire(frozen)
       loadFrozen(encoder, held, own)
-      return session(new CudaSourceReader(device, new CudaProgram(parts, encoder, own, held), encoder, layout))
+      const program = new CudaProgram(parts, { graph: encoder, form: own, weights: held })
+      return session(new CudaSourceReader(device, program, encoder, layout, own))
     },
   }
 }

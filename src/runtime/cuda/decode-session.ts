@@ -1,19 +1,18 @@
 // Decoding on the device: the KV cache stays there, a step is one CUDA graph, and what comes back are tokens, or logits where they are asked for.
 import assert from 'node:assert/strict'
-import type { Graph } from '../../graph/graph.ts'
 import { makeGraph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
 import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceRow, TokenChoice } from '../runtime.ts'
 import { shiftOf, tokensAndPositions } from '../row-tokens.ts'
-import { Executable } from './executable.ts'
-import { lower } from './lower.ts'
+import type { Device } from './device.ts'
+import { ExecutableCache, type Prepared, type ProgramParts } from './executable-cache.ts'
+import type { Executable } from './executable.ts'
 import { appendChoice, choicesInput, chosenToken, logprobsOutput, packedChoices, tokensOutput } from './lower-choice.ts'
-import { at, type Form, type Lowering } from './lowering.ts'
-import { ExecutableCache, type ProgramParts } from './program.ts'
+import { at, type Lowering } from './lowering.ts'
 import { CudaRowCache } from './row-cache.ts'
 import type { CudaSourceReader } from './source-reader.ts'
 import { Storage } from './steps.ts'
-import { loadFrozen, type LoadedWeights } from './weights.ts'
+import { loadFrozen } from './weights.ts'
 
 /** Shapes whose captured graphs are kept: rows, where they begin, and how many tokens each gets. */
 const executablesMax = 128
@@ -22,10 +21,7 @@ const threads = 128
 export class CudaDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
-  readonly #parts: ProgramParts
-  readonly #form: Form
-  readonly #weights: LoadedWeights
-  readonly #graph: Graph
+  readonly #device: Device
   /** New keys and values, layer by layer. */
   readonly #present: readonly Value[]
   readonly #executables: ExecutableCache
@@ -34,32 +30,28 @@ export class CudaDecodeSession implements DecodeSession {
   readonly #reader: CudaSourceReader | null
   /** By how much the position of a row's next token is less than its length. */
   readonly #shifts: Int32Array
-  #isDisposed = false
 
+  /** `prepared.graph` is the model's `forwardGraph`. */
   constructor(
     parts: ProgramParts,
-    forward: Graph,
-    form: Form,
-    weights: LoadedWeights,
+    { graph: forward, form, weights }: Prepared,
     layout: CacheLayout,
     reader: CudaSourceReader | null = null,
   ) {
-    this.#parts = parts
+    this.#device = parts.device
     this.#reader = reader
-    this.#form = form
-    this.#weights = weights
     this.layout = layout
     const logits = forward.outputs['logits'] as Value
     const present = forward.outputs['present'] as Value
     assert.ok(present.node.op === 'concat' && present.node.inputs.length === 2 * layout.layers)
     // They go from the projection into the cache, and are never laid out for the host.
     this.#present = present.node.inputs
-    this.#graph = makeGraph({ logits })
+    const graph = makeGraph({ logits })
     this.vocabulary = logits.shape[1] as number
     // At once: want of memory shows at the start, and trainings can borrow them.
-    loadFrozen(this.#graph, weights, form)
-    this.#executables = new ExecutableCache(parts.device, executablesMax)
-    this.#cache = new CudaRowCache(parts.device, layout, 'KV cache')
+    loadFrozen(graph, weights, form)
+    this.#executables = new ExecutableCache(parts, { graph, form, weights }, executablesMax)
+    this.#cache = new CudaRowCache(parts.device, layout, form, 'KV cache')
     this.#shifts = new Int32Array(layout.rowsMax)
   }
 
@@ -103,7 +95,7 @@ export class CudaDecodeSession implements DecodeSession {
     const feeds = this.#feeds(start, tokens, width)
     feeds[choicesInput] = packedChoices(choices)
     const executable = this.#executable(start, batch, width)
-    const { driver } = this.#parts.device
+    const { driver } = this.#device
     const bytes = 4 * this.vocabulary
     const logits = choices.map((choice) => (choice === null ? new Float32Array(this.vocabulary) : null))
     const fetched = executable.execute(
@@ -157,14 +149,11 @@ export class CudaDecodeSession implements DecodeSession {
   }
 
   async dispose(): Promise<void> {
-    if (this.#isDisposed) return
-    this.#isDisposed = true
-    const { driver } = this.#parts.device
-    this.#executables.clear()
-    driver.synchronize()
+    if (this.#executables.isDisposed) return
+    this.#device.driver.synchronize()
+    this.#executables.dispose()
     this.#cache.dispose()
     await this.#reader?.dispose()
-    this.#parts.weights.release(this.#weights)
   }
 
   #executable(start: number, batch: number, width: number): Executable {
@@ -180,12 +169,11 @@ export class CudaDecodeSession implements DecodeSession {
       const kept = new Map([['logits', logits]])
       const cross = this.#reader?.cache.resident('cross', start) ?? []
       const resident = new Map([...this.#cache.resident('past', start), ...cross])
-      const options = { form: this.#form, bindings, weights: this.#weights, resident, kept }
-      const lowered = lower(this.#graph, options, (l) => {
+      const finish = (l: Lowering): void => {
         this.#append(l, start, batch, width)
         appendChoice(l, { storage: logits, offset: 0, stride: this.vocabulary }, batch, this.vocabulary)
-      })
-      return new Executable(this.#parts.device, lowered, this.#parts.checked)
+      }
+      return { bindings, resident, residentForm: this.#cache.form, kept, finish }
     })
   }
 

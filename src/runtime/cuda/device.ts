@@ -4,7 +4,7 @@ import { CublasLt, workspaceBytes } from './cublaslt.ts'
 import { Driver, type DeviceFacts, layOut } from './driver.ts'
 import { CudaUnavailable } from './library.ts'
 import { Nvrtc } from './nvrtc.ts'
-import type { KernelStep, Place } from './steps.ts'
+import type { Heads, KernelStep, Place } from './steps.ts'
 
 export interface DeviceOptions {
   /** Where compiled kernels are kept. Made when first needed. */
@@ -27,7 +27,7 @@ export class Device {
   readonly blas: CublasLt
   readonly #nvrtc: Nvrtc
   readonly #folder: string
-  readonly #modules = new Map<number | null, bigint>()
+  readonly #modules = new Map<string, bigint>()
   readonly #functions = new Map<string, bigint>()
   #arena = { address: 0n, bytes: 0 }
   /** Counts the arenas: a graph captured on an earlier one is of no use any more. */
@@ -78,26 +78,29 @@ export class Device {
         return argument.struct
       }),
     )
-    this.driver.launch(this.#function(step.headDim, step.name), step.grid, step.threads, parameters)
+    this.driver.launch(this.#function(step.heads, step.name), step.grid, step.threads, parameters)
     // Reachable until here: the driver has copied them.
     void slots.length
   }
 
-  #function(headDim: number | null, name: string): bigint {
-    const key = `${headDim} ${name}`
+  #function(heads: Heads | null, name: string): bigint {
+    const key = `${keyOf(heads)} ${name}`
     const known = this.#functions.get(key)
     if (known !== undefined) return known
-    const found = this.driver.getFunction(this.#module(headDim), name)
+    const found = this.driver.getFunction(this.#module(heads), name)
     this.#functions.set(key, found)
     return found
   }
 
-  #module(headDim: number | null): bigint {
-    const known = this.#modules.get(headDim)
+  #module(heads: Heads | null): bigint {
+    const key = keyOf(heads)
+    const known = this.#modules.get(key)
     if (known !== undefined) return known
-    const code = compiledKernels(this.#nvrtc, kernelSource(headDim), this.facts.architecture, this.#folder)
+    const code = compiledKernels(this.#nvrtc, kernelSource(heads), this.facts.architecture, this.#folder)
     const module = this.driver.loadModule(code)
-    this.#modules.set(headDim, module)
+    this.#modules.set(key, module)
     return module
   }
 }
+
+const keyOf = (heads: Heads | null): string => (heads === null ? '' : `${heads.headDim} ${heads.form}`)

@@ -6,7 +6,7 @@ import type { Product } from './cublaslt.ts'
 import type { Device } from './device.ts'
 import type { Lowering } from './lowering.ts'
 import { planMemory } from './plan.ts'
-import { storagesOf, type Place, type ProductStep, type Step, type Storage } from './steps.ts'
+import { addressOf, storagesOf, type ProductStep, type Step, type Storage } from './steps.ts'
 
 /** What every type and every wide load can begin at. */
 const alignment = 256
@@ -173,7 +173,7 @@ export class Executable {
       {
         kind: 'kernel',
         name: 'gelu',
-        headDim: null,
+        heads: null,
         grid: [Math.ceil(count / 1024), 1, 1],
         threads: 256,
         arguments: [place, place, { int: count }],
@@ -204,14 +204,6 @@ function place(storages: readonly Storage[], plan: Plan, start: bigint): void {
   storages.forEach((storage, i) => {
     storage.address = start + BigInt(plan.offsets[i] as number)
   })
-}
-
-/** Numbers take 4 bytes; what is rounded to 2 always begins at the beginning. */
-function addressOf(at: Place): bigint {
-  if (at === null) return 0n
-  const { address } = at.storage
-  assert.ok(address !== null, 'a storage without a place')
-  return address + BigInt(4 * at.offset)
 }
 
 function productOf(step: ProductStep, gelu: boolean): Product {

@@ -3,14 +3,18 @@ import assert from 'node:assert/strict'
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import { sumViews } from './lower-shapes.ts'
 import { at, type Lowering } from './lowering.ts'
-import type { KernelArgument, Storage, View } from './steps.ts'
+import type { Heads, KernelArgument, Storage, View } from './steps.ts'
 
 /** Keys, values and queries of a block must fit into 48 KiB of shared memory. */
 const headDimMax = 128
 const forwardThreads = 128
 const decodeThreads = 256
-/** Queries, or keys, of one block: PER_BLOCK of the kernels. */
-const perBlock = (headDim: number): number => (headDim > 64 ? 8 : 16)
+/** Queries, or keys, of one block: PER_BLOCK of the kernels in float32, BLOCK_ROWS of those in 16 bits. */
+const perBlock = ({ form, headDim }: Heads): number => (form !== 'float32' ? 64 : headDim > 64 ? 8 : 16)
+/** Cached positions of one block while decoding in 16 bits: one tile for each of its warps. */
+const decodeShare = decodeThreads
+/** Blocks beyond that keep a device busy as they are. */
+const decodeBlocksMin = 128
 
 /** The inputs of causal attention and of the other, under names. */
 interface Inputs {
@@ -42,8 +46,11 @@ interface Geometry {
   readonly keys: number
   readonly heads: number
   readonly headDim: number
+  /** Of the kernels: the program's. */
+  readonly kernels: Heads
   readonly past: number
   readonly pastPerRow: boolean
+  readonly pastIsHalf: boolean
   readonly strides: readonly [query: number, key: number, value: number]
   /** The inputs as kernels take them. */
   readonly arguments: readonly KernelArgument[]
@@ -56,15 +63,18 @@ function geometryOf(l: Lowering, inputs: Inputs, heads: number): Geometry {
   assert.ok(headDim <= headDimMax, `heads of ${headDim} numbers; the cuda runtime has them up to ${headDimMax}`)
   const views = [query, key, value].map((each) => each && l.view(each)) as [View, View | null, View | null]
   const [pastBatch, , , past] = l.shapeOf(pastKey) as [number, number, number, number]
-  const places = [...views, ...[pastKey, pastValue, pastLengths, keyLengths].map((each) => each && l.contiguous(each))]
+  const lengths = [pastLengths, keyLengths].map((each) => each && l.contiguous(each))
+  const places = [...views, l.past(pastKey), l.past(pastValue), ...lengths]
   return {
     batch,
     queries,
     keys: key === null ? 0 : (l.shapeOf(key)[1] as number),
     heads,
     headDim,
+    kernels: { headDim, form: l.form },
     past,
     pastPerRow: pastBatch > 1,
+    pastIsHalf: l.isHalf(pastKey),
     strides: [views[0].stride, views[1]?.stride ?? 0, views[2]?.stride ?? 0],
     arguments: places.map((place) => (place === null ? { place } : at(place))),
   }
@@ -74,27 +84,59 @@ function geometryOf(l: Lowering, inputs: Inputs, heads: number): Geometry {
 function shapeOf(l: Lowering, g: Geometry, lengths: Value, outStride: number): KernelArgument {
   const shape = l.shapeOf(lengths)
   const flags = [g.pastPerRow, (shape[0] as number) > 1, shape.length > 1].map(Number)
-  const ints = Int32Array.of(g.queries, g.keys, g.heads, g.past, ...flags, ...g.strides, outStride)
-  const struct = new Uint8Array(ints.byteLength + 4)
+  const ints = Int32Array.of(
+    g.queries,
+    g.keys,
+    g.heads,
+    g.past,
+    ...flags,
+    ...g.strides,
+    outStride,
+    Number(g.pastIsHalf),
+  )
+  const floats = Float32Array.of(1 / Math.sqrt(g.headDim), l.gradientScale)
+  const struct = new Uint8Array(ints.byteLength + floats.byteLength)
   struct.set(new Uint8Array(ints.buffer))
-  new DataView(struct.buffer).setFloat32(ints.byteLength, 1 / Math.sqrt(g.headDim), true)
+  struct.set(new Uint8Array(floats.buffer), ints.byteLength)
   return { struct }
 }
 
-const bytesOf = ({ batch, queries, keys, heads, headDim, past }: Geometry): number =>
-  4 * batch * heads * headDim * (2 * queries + 2 * keys + 2 * past)
+const bytesOf = ({ batch, queries, keys, heads, headDim, past, pastIsHalf }: Geometry): number =>
+  batch * heads * headDim * (8 * queries + 8 * keys + (pastIsHalf ? 4 : 8) * past)
 
 function emitForward(l: Lowering, inputs: Inputs, g: Geometry, out: View, logSums: Storage | null): void {
-  const shape = shapeOf(l, g, inputs.pastLengths, out.stride)
-  const grid = (x: number): [number, number, number] => [x, g.heads, g.batch]
-  if (g.queries === 1 && logSums === null && inputs.keyLengths === null) {
-    const args = [...g.arguments, at(out), shape]
-    l.blocks('attention_decode', grid(1), decodeThreads, args, bytesOf(g), g.headDim)
-    return
-  }
+  const isDecoding = g.queries === 1 && logSums === null && inputs.keyLengths === null
+  if (isDecoding) return g.pastIsHalf ? emitHalfDecode(l, inputs, g, out) : emitDecode(l, inputs, g, out)
   const saved: KernelArgument = { place: logSums === null ? null : { storage: logSums, offset: 0 } }
-  const blocks = Math.ceil(g.queries / perBlock(g.headDim))
-  l.blocks('attention', grid(blocks), forwardThreads, [...g.arguments, at(out), saved, shape], bytesOf(g), g.headDim)
+  const grid = [Math.ceil(g.queries / perBlock(g.kernels)), g.heads, g.batch] as const
+  const args = [...g.arguments, at(out), saved, shapeOf(l, g, inputs.pastLengths, out.stride)]
+  l.blocks(kernelOf(g, ''), grid, forwardThreads, args, bytesOf(g), g.kernels)
+}
+
+/** The kernel's name in the form of the program. */
+const kernelOf = ({ kernels }: Geometry, rest: string): string =>
+  `attention${kernels.form === 'float32' ? '' : '_half'}${rest}`
+
+/** One query a row over a past in float32, whatever the form of the program. */
+function emitDecode(l: Lowering, inputs: Inputs, g: Geometry, out: View): void {
+  const args = [...g.arguments, at(out), shapeOf(l, g, inputs.pastLengths, out.stride)]
+  const kernels: Heads = { ...g.kernels, form: 'float32' }
+  l.blocks('attention_decode', [1, g.heads, g.batch], decodeThreads, args, bytesOf(g), kernels)
+}
+
+/** The same over one in 16 bits; where rows are few, several blocks share a long one. */
+function emitHalfDecode(l: Lowering, inputs: Inputs, g: Geometry, out: View): void {
+  const { batch, heads, headDim, kernels } = g
+  const isSplit = g.past > decodeShare && batch * heads < decodeBlocksMin
+  const share = isSplit ? decodeShare : g.past
+  const count = Math.ceil(g.past / share)
+  const shape = shapeOf(l, g, inputs.pastLengths, out.stride)
+  const parts = isSplit ? { storage: l.temporary(batch * heads * count * (headDim + 2)), offset: 0 } : null
+  const args = [...g.arguments.slice(0, -1), at(out), { place: parts }, { int: share }, shape]
+  l.blocks('attention_half_decode', [count, heads, batch], decodeThreads, args, bytesOf(g), kernels)
+  if (parts === null) return
+  const joined = [at(parts), at(out), { int: count }, shape]
+  l.blocks('attention_half_join', [1, heads, batch], forwardThreads, joined, parts.storage.bytes, kernels)
 }
 
 export function lowerAttention(l: Lowering, node: Node<'attention'>): void {
@@ -148,17 +190,17 @@ function lowerBackward(
     Asked,
     Asked,
   ]
-  const size = perBlock(g.headDim)
+  const size = perBlock(g.kernels)
   const tiles = (positions: number): number => Math.ceil(positions / size)
   const forQueries = [...g.arguments, at(out), sums, ...given, ...dq, means, shape]
   const bytes = bytesOf(g)
   const queryGrid = [tiles(g.queries), g.heads, g.batch] as const
-  l.blocks('attention_gradient_queries', queryGrid, forwardThreads, forQueries, bytes, g.headDim)
+  l.blocks(kernelOf(g, '_gradient_queries'), queryGrid, forwardThreads, forQueries, bytes, g.kernels)
   const past = [outputs.pastKey, outputs.pastValue].map((each) => pastGradient(l, each, g))
   const places = past.map(({ view }): KernelArgument => (view === null ? { place: null } : at(view)))
   const forKeys = [...g.arguments, sums, means, ...given, ...dk, ...dv, ...places, shape]
   const grid = [tiles(g.past) + tiles(g.keys), g.heads, g.batch] as const
-  l.blocks('attention_gradient_keys', grid, forwardThreads, forKeys, bytes, g.headDim)
+  l.blocks(kernelOf(g, '_gradient_keys'), grid, forwardThreads, forKeys, bytes, g.kernels)
   for (const { finish } of past) finish()
 }
 

@@ -21,9 +21,9 @@ import {
   lowerSumTo,
   lowerTranspose,
 } from './lower-shapes.ts'
-import { at, Lowering, type Form, type ResidentWeights } from './lowering.ts'
+import { at, Lowering, type ResidentWeights } from './lowering.ts'
 import { reserveParts } from './placement.ts'
-import { Storage, type View } from './steps.ts'
+import { Storage, type Form, type View } from './steps.ts'
 
 type Rule<Op extends OpName> = (l: Lowering, node: Node<Op>) => void
 
@@ -144,6 +144,8 @@ export interface LowerOptions {
   readonly weights: ResidentWeights
   /** Inputs that lie somewhere on the device already, by name. */
   readonly resident?: ReadonlyMap<string, bigint>
+  /** In which form those are: float32 unless said. */
+  readonly residentForm?: Form
   /** Outputs that stay on the device, by name, and where they go. */
   readonly kept?: ReadonlyMap<string, Storage>
 }
@@ -158,7 +160,8 @@ export function lower(graph: Graph, options: LowerOptions, finish?: (l: Lowering
     const bytes = Math.max(4, 4 * l.sizeOf(value))
     const storage = new Storage(bytes, address === undefined ? 'input' : 'resident', address ?? null)
     if (address === undefined) l.inputs.set(node.attributes.name, storage)
-    l.set(value, { storage, offset: 0, stride: l.widthOf(value) })
+    if (address !== undefined && (options.residentForm ?? 'float32') !== 'float32') l.setHalf(value, storage)
+    else l.set(value, { storage, offset: 0, stride: l.widthOf(value) })
   }
   for (const [name, value] of Object.entries(graph.outputs)) {
     const kept = options.kept?.get(name)

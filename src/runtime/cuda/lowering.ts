@@ -5,17 +5,23 @@ import type { Node, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import { findFusions, ValueKeys, type Fusions } from './fusion.ts'
-import { intStruct, Storage, storagesOf, type KernelArgument, type KernelStep, type Step, type View } from './steps.ts'
-
-/** How frozen matrices are held. */
-export const forms = ['float32', 'bfloat16', 'float16'] as const
-export type Form = (typeof forms)[number]
+import {
+  intStruct,
+  Storage,
+  storagesOf,
+  type Form,
+  type Heads,
+  type KernelArgument,
+  type KernelStep,
+  type Step,
+  type View,
+} from './steps.ts'
 
 /**
  * Gradients are multiplied by so much where they are rounded to float16, and products of them divided by it: down to 6e-8 they
  * keep all bits of the fraction, as losses are weighted by a batch's examples or targets, and from 64 on they are cut off.
  */
-const gradientScale = 1024
+const float16Scale = 1024
 
 /** A value in 16 bits, rows packed. */
 export interface Rounded {
@@ -53,6 +59,8 @@ export class Lowering {
   readonly #placements = new Map<Value, View>()
   #wanted: ReadonlySet<Value> | null = null
   readonly #rounded = new Map<Value, Rounded>()
+  /** Inputs that lie on the device in 16 bits: pasts, which attention alone reads. */
+  readonly #halves = new Set<Value>()
   #gradients: ReadonlySet<Value> | null = null
   /** log Σ exp of each query, by the attention's inputs. */
   readonly logSums = new Map<string, Storage>()
@@ -63,6 +71,11 @@ export class Lowering {
     this.#bindings = bindings
     this.weights = weights
     this.fusions = findFusions(graph, this.keys)
+  }
+
+  /** By which gradients are multiplied where they are rounded to the 16 bits of the form. */
+  get gradientScale(): number {
+    return this.form === 'float16' ? float16Scale : 1
   }
 
   /** Where an output of the graph goes. */
@@ -99,6 +112,16 @@ export class Lowering {
     this.#views.set(value, view)
   }
 
+  /** An input in the 16 bits of the form. */
+  setHalf(value: Value, storage: Storage): void {
+    this.#halves.add(value)
+    this.set(value, { storage, offset: 0, stride: this.widthOf(value) })
+  }
+
+  isHalf(value: Value): boolean {
+    return this.#halves.has(value)
+  }
+
   isKnown(value: Value): boolean {
     return this.#views.has(value)
   }
@@ -114,6 +137,7 @@ export class Lowering {
   /** Where a value lies; a uniform one is written out when it is first asked for. */
   view(value: Value): View {
     const known = this.#views.get(value)
+    assert.ok(!this.#halves.has(value), `${value.node.op} lies in 16 bits, which attention alone reads`)
     if (known !== undefined) return known
     if (value.node.op === 'weight') {
       const view = { ...this.frozen(value.node, 'float32'), stride: this.widthOf(value) }
@@ -130,6 +154,11 @@ export class Lowering {
 
   isContiguous(value: Value, view: View): boolean {
     return view.stride === this.widthOf(value) || this.rowsOf(value) === 1
+  }
+
+  /** Of keys and values of the past, in float32 or, where `isHalf`, in 16 bits. */
+  past(value: Value): View {
+    return this.#halves.has(value) ? (this.#views.get(value) as View) : this.contiguous(value)
   }
 
   /** The same with its rows behind each other, copied where they are not. */
@@ -190,7 +219,7 @@ export class Lowering {
   round(view: View, count: number, width: number, isGradient: boolean): Rounded {
     const storage = this.temporary(count, 2)
     const args = [at(view), at({ storage, offset: 0 }), { int: width }, { int: view.stride }, { int: count }]
-    const scale = isGradient && this.form === 'float16' ? gradientScale : 1
+    const scale = isGradient ? this.gradientScale : 1
     if (this.form === 'bfloat16') this.kernel('to_bfloat16', count, args, 6 * count)
     else this.kernel('to_float16', count, [...args, { float: scale }], 6 * count)
     return { storage, scale }
@@ -220,10 +249,10 @@ export class Lowering {
     threads: number,
     args: readonly KernelArgument[],
     bytes: number,
-    headDim: number | null = null,
+    heads: Heads | null = null,
   ): void {
     if (grid.includes(0)) return
-    this.step({ kind: 'kernel', name, grid, threads, arguments: args, bytes, headDim })
+    this.step({ kind: 'kernel', name, grid, threads, arguments: args, bytes, heads })
   }
 
   step(step: Step): void {

@@ -3,13 +3,15 @@ import assert from 'node:assert/strict'
 import type { CacheLayout, Past } from '../runtime.ts'
 import type { Device } from './device.ts'
 import { at } from './lowering.ts'
-import { intStruct, Storage, type KernelArgument } from './steps.ts'
+import { addressOf, forms, intStruct, Storage, type Form, type KernelArgument } from './steps.ts'
 
 const threads = 128
 
 /** Keys [layer, row, heads, headDim, position], values [layer, row, heads, position, headDim]. */
 export class CudaRowCache {
   readonly layout: CacheLayout
+  /** Of its numbers. What comes in is float32, and rounded where this is not. */
+  readonly form: Form
   /** Cached positions of each row. */
   readonly lengths: Int32Array
   readonly #device: Device
@@ -18,12 +20,13 @@ export class CudaRowCache {
   #staging = { address: 0n, bytes: 0 }
 
   /** `what` names it where there is no memory for it. */
-  constructor(device: Device, layout: CacheLayout, what: string) {
+  constructor(device: Device, layout: CacheLayout, form: Form, what: string) {
     this.#device = device
     this.layout = layout
+    this.form = form
     this.lengths = new Int32Array(layout.rowsMax)
     const { layers, heads, headDim, rowsMax, positionsMax } = layout
-    const bytes = 4 * layers * rowsMax * heads * headDim * positionsMax
+    const bytes = bytesOf(form) * layers * rowsMax * heads * headDim * positionsMax
     const half = `half of the ${what}, ${rowsMax} rows × ${positionsMax} positions (lower ROWS_MAX for less),`
     const [keys, values] = [0, 1].map(() => {
       const address = device.driver.allocate(bytes, half)
@@ -69,7 +72,7 @@ export class CudaRowCache {
   resident(name: string, start: number): [string, bigint][] {
     const { layers, rowsMax, heads, headDim, positionsMax } = this.layout
     return Array.from({ length: layers }, (_, l): [string, bigint][] => {
-      const offset = BigInt(4 * (l * rowsMax + start) * heads * headDim * positionsMax)
+      const offset = BigInt(bytesOf(this.form) * (l * rowsMax + start) * heads * headDim * positionsMax)
       return [
         [`${name}Key.${l}`, (this.#keys.address as bigint) + offset],
         [`${name}Value.${l}`, (this.#values.address as bigint) + offset],
@@ -84,7 +87,7 @@ export class CudaRowCache {
   /** CacheShape of the kernels. */
   shape(): KernelArgument {
     const { layers, rowsMax, heads, headDim, positionsMax } = this.layout
-    return { struct: intStruct([layers, rowsMax, heads, headDim, positionsMax]) }
+    return { struct: intStruct([layers, rowsMax, heads, headDim, positionsMax, forms.indexOf(this.form)]) }
   }
 
   dispose(): void {
@@ -95,8 +98,8 @@ export class CudaRowCache {
 
   #launch(name: string, blocks: number, args: readonly KernelArgument[]): void {
     this.#device.launch(
-      { kind: 'kernel', headDim: null, name, grid: [blocks, 1, 1], threads, arguments: args, bytes: 0 },
-      (place) => (place === null ? 0n : (place.storage.address as bigint) + BigInt(4 * place.offset)),
+      { kind: 'kernel', heads: null, name, grid: [blocks, 1, 1], threads, arguments: args, bytes: 0 },
+      addressOf,
     )
   }
 
@@ -111,3 +114,5 @@ export class CudaRowCache {
     return this.#staging.address
   }
 }
+
+const bytesOf = (form: Form): number => (form === 'float32' ? 4 : 2)

@@ -7,6 +7,7 @@ import { encoderLayers, longestSource, rowsBySource, sourceFeeds } from '../sour
 import type { Device } from './device.ts'
 import type { CudaProgram } from './program.ts'
 import { CudaRowCache } from './row-cache.ts'
+import type { Form } from './steps.ts'
 
 export class CudaSourceReader {
   /** Keys and values of prefix and source, by row. */
@@ -16,11 +17,11 @@ export class CudaSourceReader {
   readonly #layers: number
 
   /** `encoder` is the model's `sourceGraph`. */
-  constructor(device: Device, program: CudaProgram, encoder: Graph, layout: CacheLayout) {
+  constructor(device: Device, program: CudaProgram, encoder: Graph, layout: CacheLayout, form: Form) {
     assert.ok(layout.sourceMax !== undefined, 'a model with an encoder has room for sources')
     this.#program = program
     this.#layers = encoderLayers(encoder)
-    this.cache = new CudaRowCache(device, { ...layout, positionsMax: layout.sourceMax }, 'cache of sources')
+    this.cache = new CudaRowCache(device, { ...layout, positionsMax: layout.sourceMax }, form, 'cache of sources')
   }
 
   /** Rows with one and the same source are read once, in the place of the first of them. */

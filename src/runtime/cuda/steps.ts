@@ -1,4 +1,5 @@
 // A lowered program: steps in order, and the memory they work on, still without addresses.
+import assert from 'node:assert/strict'
 
 /** A piece of device memory. Who plans gives it a place. */
 export class Storage {
@@ -36,10 +37,21 @@ export type KernelArgument =
   /** A struct of ints and floats, in this order. */
   | { readonly struct: Uint8Array }
 
+/** How frozen matrices are held, and the numbers that meet in attention. */
+export const forms = ['float32', 'bfloat16', 'float16'] as const
+export type Form = (typeof forms)[number]
+
+/** What attention's kernels are compiled for. */
+export interface Heads {
+  /** Numbers of one. */
+  readonly headDim: number
+  readonly form: Form
+}
+
 export interface KernelStep {
   readonly kind: 'kernel'
-  /** The source is compiled once for each width of a head; null: for all. */
-  readonly headDim: number | null
+  /** The source is compiled once for each; null: for all. */
+  readonly heads: Heads | null
   readonly name: string
   readonly grid: readonly [number, number, number]
   readonly threads: number
@@ -79,6 +91,14 @@ export function storagesOf(step: Step): Storage[] {
     return [left.place, right.place, out, added, bias].flatMap((place) => (place === null ? [] : [place.storage]))
   }
   return step.arguments.flatMap((each) => ('place' in each && each.place !== null ? [each.place.storage] : []))
+}
+
+/** Numbers take 4 bytes; what is rounded to 2 always begins at the beginning. Nowhere is 0. */
+export function addressOf(at: Place): bigint {
+  if (at === null) return 0n
+  const { address } = at.storage
+  assert.ok(address !== null, 'a storage without a place')
+  return address + BigInt(4 * at.offset)
 }
 
 /** 32-bit integers as the bytes of a struct. */

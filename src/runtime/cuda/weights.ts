@@ -6,7 +6,8 @@ import { readWeight, widened } from '../../tensor/read-weight.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
 import type { Driver } from './driver.ts'
-import type { Form, ResidentWeights } from './lowering.ts'
+import type { ResidentWeights } from './lowering.ts'
+import type { Form } from './steps.ts'
 import type { WeightExchange } from './weight-exchange.ts'
 
 export class DeviceWeights {

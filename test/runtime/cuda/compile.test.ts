@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { kernelSource } from '../../../src/runtime/cuda/compiled.ts'
 import { CudaUnavailable } from '../../../src/runtime/cuda/library.ts'
 import { Nvrtc } from '../../../src/runtime/cuda/nvrtc.ts'
+import { forms, type Heads } from '../../../src/runtime/cuda/steps.ts'
 
 function openCompiler(): Nvrtc | string {
   try {
@@ -17,14 +18,22 @@ function openCompiler(): Nvrtc | string {
 
 const nvrtc = openCompiler()
 
+/** Heads of GPT-2 and BART, the widest ones, and some that are no multiple of what the tensor cores take. */
+const headDims = [64, 80, 128, 20]
+const kinds: readonly (Heads | null)[] = [
+  null,
+  ...forms.flatMap((form) => headDims.map((headDim) => ({ headDim, form }))),
+]
+
 for (const architecture of [80, 90, 100]) {
-  for (const headDim of [null, 64, 80, 128]) {
-    const what = headDim === null ? 'all kernels but attention' : `attention with heads of ${headDim}`
+  for (const heads of kinds) {
+    const what =
+      heads === null ? 'all kernels but attention' : `attention in ${heads.form} with heads of ${heads.headDim}`
     test(`NVRTC compiles ${what} for sm_${architecture}`, { skip: typeof nvrtc === 'string' && nvrtc }, (t) => {
       assert.ok(typeof nvrtc !== 'string')
       if (!nvrtc.architectures.includes(architecture))
         return t.skip(`NVRTC ${nvrtc.version} does not know sm_${architecture}`)
-      const { name, text, defines } = kernelSource(headDim)
+      const { name, text, defines } = kernelSource(heads)
       const code = nvrtc.compile(name, text, architecture, defines)
       // An ELF file, as the driver loads it.
       assert.deepEqual([...code.subarray(0, 4)], [0x7f, 0x45, 0x4c, 0x46])

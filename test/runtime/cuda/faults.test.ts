@@ -159,7 +159,7 @@ test('compiled kernels are kept, and one that was damaged on disk is compiled ag
   const folder = mkdtempSync(path.join(tmpdir(), 'preamble-kernels-'))
   folders.push(folder)
   const nvrtc = Nvrtc.open([buildStandIn().libraries])
-  const source = kernelSource(8)
+  const source = kernelSource({ headDim: 8, form: 'float32' })
   const code = compiledKernels(nvrtc, source, 90, folder)
   const file = path.join(folder, readdirSync(folder)[0] as string)
   const compile = nvrtc.compile.bind(nvrtc)

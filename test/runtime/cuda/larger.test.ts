@@ -10,6 +10,7 @@ import { evaluate } from '../../../src/runtime/reference/reference.ts'
 import type { Feeds } from '../../../src/runtime/runtime.ts'
 import { sizeOf } from '../../../src/tensor/tensor.ts'
 import { assertClose } from '../../golden/gpt2.ts'
+import { attentionOf } from './attention-graphs.ts'
 import { testCuda } from './runtimes.ts'
 
 const { skip } = testCuda
@@ -56,39 +57,6 @@ const upTo =
   (max: number) =>
   (random: Random): number =>
     Math.floor(random.next() * (max + 1))
-
-interface AttentionSize {
-  readonly batch: number
-  readonly queries: number
-  readonly past: number
-  readonly heads: number
-  readonly headDim: number
-  readonly pastPerRow: boolean
-  readonly perQuery: boolean
-}
-
-function attentionOf(g: GraphBuilder, s: AttentionSize): Readonly<Record<string, Value>> {
-  const width = s.heads * s.headDim
-  const [q, k, v] = g.split(g.input('qkv', [s.batch, s.queries, 3 * width]), 2, [width, width, width])
-  const rows = s.pastPerRow ? s.batch : 1
-  const inputs = [
-    q!,
-    k!,
-    v!,
-    g.input('pastKey', [rows, s.heads, s.headDim, s.past]),
-    g.input('pastValue', [rows, s.heads, s.past, s.headDim]),
-    g.input('lengths', s.perQuery ? [s.batch, s.queries] : [s.batch], 'int32'),
-  ] as const
-  const out = g.attention(inputs, s.heads)
-  if (s.queries === 1) return { out }
-  const [dq, dk, dv, dPastKey, dPastValue] = g.attentionGrad(
-    inputs,
-    g.input('ct', [s.batch, s.queries, width]),
-    s.heads,
-  )
-  // As in the gradient of a model: the three go side by side into one projection.
-  return { out, projected: g.concat([dq!, dk!, dv!], 2), dPastKey: dPastKey!, dPastValue: dPastValue! }
-}
 
 for (const size of [
   { batch: 2, queries: 37, past: 10, heads: 2, headDim: 64, pastPerRow: false, perQuery: false },

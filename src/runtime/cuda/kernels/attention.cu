@@ -4,13 +4,9 @@
 extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const int* __restrict__ keyLengths, float* __restrict__ out, float* logSums, AttentionShape s) {
   __shared__ float keys[TILE][HEAD_DIM + 1], values[TILE][HEAD_DIM + 1], queries[PER_BLOCK][HEAD_DIM], weights[WARPS][PER_WARP][TILE];
   int b = blockIdx.z, h = blockIdx.y, first = blockIdx.x * PER_BLOCK, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  long long row = (long long)b * s.queries, keyRow = (long long)b * s.keys;
+  long long row = (long long)b * s.queries;
   loadOwn(q + row * s.queryStride + h * HEAD_DIM, s.queryStride, first, s.queries, queries);
-  int seen[PER_WARP], seenMax = 0;
-  for (int i = 0; i < PER_BLOCK && first + i < s.queries; i++) {
-    int length = seenOf(lengths, s, b, first + i);
-    seenMax = length > seenMax ? length : seenMax;
-  }
+  int seen[PER_WARP];
   float largest[PER_WARP], sum[PER_WARP], acc[PER_WARP][PER_LANE];
   for (int i = 0; i < PER_WARP; i++) {
     int query = first + warp * PER_WARP + i;
@@ -19,19 +15,10 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __r
     sum[i] = 0.0f;
     for (int j = 0; j < PER_LANE; j++) acc[i][j] = 0.0f;
   }
-  int newEnd = keysEndOf(keyLengths, s, b, first + PER_BLOCK);
-  int pastTiles = (seenMax + TILE - 1) / TILE, tiles = pastTiles + (newEnd + TILE - 1) / TILE;
-  for (int tile = 0; tile < tiles; tile++) {
-    bool isPast = tile < pastTiles;
-    int base = (isPast ? tile : tile - pastTiles) * TILE;
-    __syncthreads();
-    if (isPast) {
-      loadPast(pastKey + pastAt(s, b, h), pastValue + pastAt(s, b, h), s.past, base, seenMax, keys, values);
-    } else {
-      loadRows(k + keyRow * s.keyStride + h * HEAD_DIM, s.keyStride, base, newEnd, keys);
-      loadRows(v + keyRow * s.valueStride + h * HEAD_DIM, s.valueStride, base, newEnd, values);
-    }
-    __syncthreads();
+  Seen all = seenBy(k, v, pastKey, pastValue, lengths, keyLengths, s, b, h, first);
+  for (int tile = 0; tile < all.tiles; tile++) {
+    bool isPast = tile < all.pastTiles;
+    int base = loadTile(all, s, tile, keys, values);
     float score[PER_WARP];
     for (int i = 0; i < PER_WARP; i++) score[i] = 0.0f;
     for (int d = 0; d < HEAD_DIM; d++) {
@@ -40,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention(const float* __r
     }
     for (int i = 0; i < PER_WARP; i++) {
       int query = first + warp * PER_WARP + i;
-      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane < newEnd && (keyLengths != nullptr || base + lane <= query));
+      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane < all.newEnd && (keyLengths != nullptr || base + lane <= query));
       float scaled = visible ? score[i] * s.scale : LOWEST;
       float larger = fmaxf(largest[i], warpMax(scaled));
       float kept = expf(largest[i] - larger), weight = visible ? expf(scaled - larger) : 0.0f;

@@ -5,14 +5,10 @@
 extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries(const float* __restrict__ q, const float* __restrict__ k, const float* __restrict__ v, const float* __restrict__ pastKey, const float* __restrict__ pastValue, const int* __restrict__ lengths, const int* __restrict__ keyLengths, const float* __restrict__ out, const float* __restrict__ logSums, const float* __restrict__ ct, int ctStride, float* dq, int dqStride, float* __restrict__ means, AttentionShape s) {
   __shared__ float keys[TILE][HEAD_DIM + 1], values[TILE][HEAD_DIM + 1], queries[PER_BLOCK][HEAD_DIM], cts[PER_BLOCK][HEAD_DIM], slopes[WARPS][PER_WARP][TILE];
   int b = blockIdx.z, h = blockIdx.y, first = blockIdx.x * PER_BLOCK, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  long long row = (long long)b * s.queries, keyRow = (long long)b * s.keys, statistics = ((long long)b * s.heads + h) * s.queries;
+  long long row = (long long)b * s.queries, statistics = ((long long)b * s.heads + h) * s.queries;
   loadOwn(q + row * s.queryStride + h * HEAD_DIM, s.queryStride, first, s.queries, queries);
   loadOwn(ct + row * ctStride + h * HEAD_DIM, ctStride, first, s.queries, cts);
-  int seen[PER_WARP], seenMax = 0;
-  for (int i = 0; i < PER_BLOCK && first + i < s.queries; i++) {
-    int length = seenOf(lengths, s, b, first + i);
-    seenMax = length > seenMax ? length : seenMax;
-  }
+  int seen[PER_WARP];
   __syncthreads();
   float mean[PER_WARP], logSum[PER_WARP], acc[PER_WARP][PER_LANE];
   for (int i = 0; i < PER_WARP; i++) {
@@ -28,22 +24,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) attention_gradient_queries
     for (int j = 0; j < PER_LANE; j++) acc[i][j] = 0.0f;
   }
   if (dq == nullptr) return;
-  int newEnd = keysEndOf(keyLengths, s, b, first + PER_BLOCK);
-  int pastTiles = (seenMax + TILE - 1) / TILE, tiles = pastTiles + (newEnd + TILE - 1) / TILE;
-  for (int tile = 0; tile < tiles; tile++) {
-    bool isPast = tile < pastTiles;
-    int base = (isPast ? tile : tile - pastTiles) * TILE;
-    __syncthreads();
-    if (isPast) {
-      loadPast(pastKey + pastAt(s, b, h), pastValue + pastAt(s, b, h), s.past, base, seenMax, keys, values);
-    } else {
-      loadRows(k + keyRow * s.keyStride + h * HEAD_DIM, s.keyStride, base, newEnd, keys);
-      loadRows(v + keyRow * s.valueStride + h * HEAD_DIM, s.valueStride, base, newEnd, values);
-    }
-    __syncthreads();
+  Seen all = seenBy(k, v, pastKey, pastValue, lengths, keyLengths, s, b, h, first);
+  for (int tile = 0; tile < all.tiles; tile++) {
+    bool isPast = tile < all.pastTiles;
+    int base = loadTile(all, s, tile, keys, values);
     for (int i = 0; i < PER_WARP; i++) {
       int query = first + warp * PER_WARP + i;
-      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane < newEnd && (keyLengths != nullptr || base + lane <= query));
+      bool visible = query < s.queries && (isPast ? base + lane < seen[i] : base + lane < all.newEnd && (keyLengths != nullptr || base + lane <= query));
       float score = 0.0f, product = 0.0f;
       for (int d = 0; d < HEAD_DIM; d++) {
         score += queries[warp * PER_WARP + i][d] * keys[lane][d];

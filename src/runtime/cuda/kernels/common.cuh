@@ -1,4 +1,4 @@
-// What the kernels share: reductions over the 32 lanes of a warp in a fixed order, and numbers of 16 bits.
+// What the kernels share: sums over a warp or a block, in a fixed order, and numbers of 16 bits.
 #define ALL_LANES 0xffffffffu
 /** Below every score, and still a number: a difference of two of them is 0, not undefined. */
 #define LOWEST (-3.0e38f)
@@ -11,6 +11,18 @@ __device__ __forceinline__ float warpSum(float value) {
 __device__ __forceinline__ float warpMax(float value) {
   for (int step = 16; step > 0; step /= 2) value = fmaxf(value, __shfl_xor_sync(ALL_LANES, value, step));
   return value;
+}
+
+/** Of a block of 256 threads, in thread 0. */
+__device__ __forceinline__ float blockSum(float value) {
+  __shared__ float partial[8];
+  value = warpSum(value);
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
+  __syncthreads();
+  float total = 0.0f;
+  if (threadIdx.x == 0)
+    for (int i = 0; i < 8; i++) total += partial[i];
+  return total;
 }
 
 /** bfloat16 is the upper half of a float32. */

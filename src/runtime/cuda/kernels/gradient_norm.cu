@@ -1,17 +1,5 @@
 // The norm of all gradients of a training: each block adds the squares of its share, then one block adds those sums, always in the same order.
 
-/** Of the block's 256 threads, in thread 0. */
-__device__ __forceinline__ float blockSum(float value) {
-  __shared__ float partial[8];
-  value = warpSum(value);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
-  __syncthreads();
-  float total = 0.0f;
-  if (threadIdx.x == 0)
-    for (int i = 0; i < 8; i++) total += partial[i];
-  return total;
-}
-
 /** `count` is a multiple of four. */
 extern "C" __global__ void __launch_bounds__(256) squares(const float* __restrict__ x, float* __restrict__ sums, int count) {
   float sum = 0.0f;

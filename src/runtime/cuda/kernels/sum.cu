@@ -37,16 +37,9 @@ extern "C" __global__ void __launch_bounds__(256) sum_each(const float* __restri
 }
 
 extern "C" __global__ void __launch_bounds__(256) sum_block(const float* __restrict__ in, float* __restrict__ out, Reduction s, int terms) {
-  __shared__ float partial[8];
   const float* from = in + keptAt(s, blockIdx.x);
   float sum = 0.0f;
   for (int i = threadIdx.x; i < terms; i += blockDim.x) sum += from[summedAt(s, i)];
-  sum = warpSum(sum);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = sum;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    float total = 0.0f;
-    for (int i = 0; i < 8; i++) total += partial[i];
-    out[blockIdx.x] = total;
-  }
+  sum = blockSum(sum);
+  if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }

@@ -198,6 +198,13 @@ T exchange(T value, unsigned from) {
   return value;
 }
 
+/** What a lane brings to a product of the warp, widened: its numbers of both factors, in the order of the registers. */
+struct Fragment {
+  float a[8], b[4];
+};
+inline Fragment fragments[2][threadsMax];
+inline const unsigned short* rows[2][threadsMax];
+
 }  // namespace emu
 
 #define __global__
@@ -205,7 +212,7 @@ T exchange(T value, unsigned from) {
 #define __forceinline__ inline
 #define __restrict__
 #define __launch_bounds__(...)
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 // One block runs at a time.
 #define __shared__ static
 #define threadIdx (emu::self->index)
@@ -247,3 +254,42 @@ T max(T a, T b) {
   return a < b ? b : a;
 }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+
+/**
+ * mma.sync.aligned.m16n8k16.row.col (PTX ISA 9.7.14): which lane has which numbers is in mma.cuh. `widen` makes a float of 16 bits.
+ * Sums are in float32, by columns of a; a device adds in an order of its own.
+ */
+template <class Widen>
+void mmaM16N8K16(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, Widen widen) {
+  unsigned slot = emu::self->shuffles++ % 2, lane = emu::self->flat % 32;
+  emu::Fragment& own = emu::fragments[slot][emu::self->flat];
+  const unsigned b[2] = {b0, b1};
+  for (int i = 0; i < 8; i++) own.a[i] = widen((unsigned short)(a[i / 2] >> 16 * (i % 2)));
+  for (int i = 0; i < 4; i++) own.b[i] = widen((unsigned short)(b[i / 2] >> 16 * (i % 2)));
+  emu::wait(emu::State::atWarp);
+  const emu::Fragment* warp = &emu::fragments[slot][emu::self->flat - lane];
+  for (int c = 0; c < 4; c++) {
+    unsigned row = lane / 4 + c / 2 * 8, column = 2 * (lane % 4) + c % 2;
+    float total = 0.0f;
+    for (unsigned k = 0; k < 16; k++)
+      total += warp[row % 8 * 4 + k % 8 / 2].a[2 * (row / 8 + 2 * (k / 8)) + k % 2] * warp[column * 4 + k % 8 / 2].b[2 * (k / 8) + k % 2];
+    sum[c] += total;
+  }
+}
+
+/** ldmatrix.sync.aligned.m8n8.x4 (PTX ISA 9.7.14), transposed or not. */
+inline void ldmatrixX4(unsigned (&out)[4], const unsigned short* row, bool transposed) {
+  unsigned slot = emu::self->shuffles++ % 2, lane = emu::self->flat % 32, group = lane / 4, pair = lane % 4 * 2;
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) {
+    fprintf(stderr, "ldmatrix of a misaligned address\n");
+    abort();
+  }
+  emu::rows[slot][emu::self->flat] = row;
+  emu::wait(emu::State::atWarp);
+  const unsigned short* const* warp = &emu::rows[slot][emu::self->flat - lane];
+  for (unsigned m = 0; m < 4; m++) {
+    unsigned short low = transposed ? warp[8 * m + pair][group] : warp[8 * m + group][pair];
+    unsigned short high = transposed ? warp[8 * m + pair + 1][group] : warp[8 * m + group][pair + 1];
+    out[m] = low | unsigned(high) << 16;
+  }
+}
