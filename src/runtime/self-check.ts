@@ -12,12 +12,14 @@ import { stepFactors, trainedGroups, type ResidentTraining } from './training.ts
 /** Of the largest value; float32 over some hundreds of terms comes a hundred times nearer. */
 const tolerance = 1e-4
 /** In 16 bits each rounding is of half a unit in the last place, at some places one after the other; a wrong layout is off by all of it. */
-const halfTolerances = { bfloat16: 24 * 2 ** -9, float16: 24 * 2 ** -12 }
+const tolerances = { float32: tolerance, bfloat16: 24 * 2 ** -9, float16: 24 * 2 ** -12 } as const
 /** A head's width as in every GPT-2, so that kernels compiled for the check are the ones used later. */
 const [width, rows, length, past, vocabulary] = [64, 2, 20, 5, 300]
 
 /** What of a runtime is looked at. */
 interface Checked extends Runtime {
+  /** That it computes in; float32 alone where it does not say. */
+  readonly forms?: readonly (keyof typeof tolerances)[]
   /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
   readonly choose?: (
     logits: Float32Array,
@@ -38,7 +40,8 @@ export async function wrongResults(runtime: Checked): Promise<string | null> {
     feeds[attributes.name] = { dtype: attributes.dtype, shape, data }
   }
   const expected = evaluate(graph, feeds)
-  for (const [form, allowed] of Object.entries({ float32: tolerance, ...halfTolerances })) {
+  for (const form of runtime.forms ?? (['float32'] as const)) {
+    const allowed = tolerances[form]
     const program = await runtime.compile(graph, { folder: '', tensors: new Map() }, form)
     const actual = await program.run(feeds)
     await program.dispose()

@@ -31,6 +31,7 @@ export interface CudaRuntime extends Runtime {
   readonly description: string
   /** Of the device's memory, at most; 0 where its driver does not say. */
   readonly bytesPerSecond: number
+  readonly forms: typeof forms
   readonly training: CudaTraining
   /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
   choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
@@ -55,6 +56,7 @@ export function openCudaRuntime({ checked = false, exchange, ...options }: CudaO
     name: 'cuda',
     description: `${name}, ${Math.round(memoryBytes / 2 ** 30)} GiB, compute capability ${architecture / 10}`,
     bytesPerSecond,
+    forms,
     segments: 1,
     compile: async (graph, frozen, form = 'float32') =>
       new CudaProgram(parts, { graph, form: formOf(form), weights: weights.acquire(frozen) }),
