@@ -68,11 +68,11 @@ export function sliceModel({ layers, heads, headDim }: CacheShape): Uint8Array {
   return m.encode()
 }
 
-/** One tensor of a cache with room for more positions, zeros in it. Inputs: cache.i of `half`; int64 pads [8]. */
+/** One tensor of a cache with room for more positions, ones in it. Inputs: cache.i of `half`; int64 pads [8]. */
 export function growModel({ heads, headDim }: CacheShape, half: 0 | 1): Uint8Array {
   const m = new ModelBuilder()
   const cache = m.input(cacheInput(half), 'float32', cacheDims(half, heads, headDim))
-  const grown = m.emit('Pad', [cache, m.input('pads', 'int64', [8]), m.float(0)])
+  const grown = m.emit('Pad', [cache, m.input('pads', 'int64', [8]), m.float(1)])
   m.output(cacheOutput(half), grown, cacheDims(half, heads, headDim, 'P'))
   return m.encode()
 }

@@ -98,20 +98,21 @@ export class Device {
     })
     const { y } = await this.run(session, { x: new OnnxTensor('float32', data, [data.length]) })
     const tensor = viewOf(y as DeviceTensor, dims)
-    await this.#checkRoom(tensor, data.length, data.at(-1) as number, what)
+    await this.checkRoom(tensor, data.at(-1) as number, what)
     return tensor
   }
 
-  /** Zeros on the device. */
-  async zeros(dims: readonly number[]): Promise<DeviceTensor> {
-    const size = sizeOf(dims)
-    const session = await this.kept('zeros', 'device', () => {
+  /** Ones on the device. `what` names them where there is no room. */
+  async ones(dims: readonly number[], what: string): Promise<DeviceTensor> {
+    const session = await this.kept('ones', 'device', () => {
       const m = new ModelBuilder()
-      m.output('y', m.emit('ConstantOfShape', [m.input('shape', 'int64', [1])]), ['N'])
+      m.output('y', m.emit('Expand', [m.float(1), m.input('shape', 'int64', [1])]), ['N'])
       return m.encode()
     })
-    const { y } = await this.run(session, { shape: longs([size]) })
-    return viewOf(y as DeviceTensor, dims)
+    const { y } = await this.run(session, { shape: longs([sizeOf(dims)]) })
+    const tensor = viewOf(y as DeviceTensor, dims)
+    await this.checkRoom(tensor, 1, what)
+    return tensor
   }
 
   /** The numbers of a tensor on the device. */
@@ -131,8 +132,9 @@ export class Device {
     this.#kept.clear()
   }
 
-  /** The provider tells nobody that an allocation failed: what is read back is not what was written. */
-  async #checkRoom(tensor: DeviceTensor, size: number, last: number, what: string): Promise<void> {
+  /** The provider tells nobody that an allocation failed: what is read back is not the `last` number that was written. */
+  async checkRoom(tensor: DeviceTensor, last: number, what: string): Promise<void> {
+    const size = sizeOf(tensor.dims)
     const session = await this.kept('last', 'host', () => {
       const m = new ModelBuilder()
       const [x, at] = [m.input('x', 'float32', ['N']), m.input('at', 'int32', [1])]

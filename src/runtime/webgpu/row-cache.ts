@@ -202,19 +202,23 @@ export class WebgpuRowCache {
     const earlier = this.#capacity
     const later = this.#capacityFor(Math.max(positions, growth * earlier))
     const { layers, rowsMax } = this.layout
+    const what = `a KV cache of ${rowsMax} rows of ${later} positions`
     for (let i = 0; i < 2 * layers; i++) {
       const dims = this.#dims(i, rowsMax, later)
       const old = this.#tensors[i]
       if (old === undefined) {
-        this.#tensors[i] = await this.#device.zeros(dims)
+        this.#tensors[i] = await this.#device.ones(dims, what)
         continue
       }
       const half = (i % 2) as 0 | 1
       const model = await this.#model(`grow ${half}`, () => growModel(this.layout, half))
       const pads = half === 0 ? [0, 0, 0, 0, 0, 0, 0, later - earlier] : [0, 0, 0, 0, 0, 0, later - earlier, 0]
       const grown = await this.#device.run(model, { [cacheInput(half)]: old, pads: longs(pads) })
+      const tensor = grown[cacheOutput(half)] as DeviceTensor
+      // Where nobody's position is: what was not written there was written nowhere.
+      await this.#device.checkRoom(tensor, 1, what)
       old.dispose()
-      this.#tensors[i] = grown[cacheOutput(half)] as DeviceTensor
+      this.#tensors[i] = tensor
     }
     this.#capacity = later
   }

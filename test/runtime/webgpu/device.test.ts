@@ -25,9 +25,11 @@ test('numbers go to the device and come back, whole or their beginning in anothe
   assert.deepEqual([...(await device.fetch(viewOf(tensor, [2, 3])))], [0, 1, 2, 3, 4, 5])
   assert.throws(() => viewOf(tensor, [13]))
   tensor.dispose()
-  const zeros = await device.zeros([5])
-  assert.deepEqual([...(await device.fetch(zeros))], [0, 0, 0, 0, 0])
-  zeros.dispose()
+  const ones = await device.ones([5], 'a test')
+  assert.deepEqual([...(await device.fetch(ones))], [1, 1, 1, 1, 1])
+  // What an allocation that failed leaves behind, to the one who asks, is another number than was written.
+  await assert.rejects(device.checkRoom(ones, 2, 'a test'), /there is no room for a test, .* on /)
+  ones.dispose()
   await device.dispose()
 })
 
