@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openBroker, type Broker, type QueuedJob } from '../../src/jobs/broker.ts'
 import { countOf, createJobId, type Job } from '../../src/jobs/job.ts'
 import { openJobQueue, type BrokerJobQueue } from '../../src/jobs/queue.ts'
@@ -336,6 +337,8 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
         const { status, error } = await get(jobId)
         assert.deepEqual([last?.type, status], ['failed', 'failed'])
         assert.match(error?.detail ?? '', /the worker died under this job/)
+        // The worker tells of it only once the queue has it as failed.
+        while (!ends.some(([id]) => id === jobId)) await sleep(10)
         assert.deepEqual(ends.find(([id]) => id === jobId)?.[2], 'failed')
       })
     })
