@@ -3,11 +3,11 @@ import assert from 'node:assert/strict'
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { openBroker, type Broker, type QueuedJob } from '../../src/jobs/broker.ts'
 import { countOf, createJobId, type Job } from '../../src/jobs/job.ts'
 import { openJobQueue, type BrokerJobQueue } from '../../src/jobs/queue.ts'
 import {
+  endOf,
   evaluationData,
   eventWhere,
   follow,
@@ -335,11 +335,8 @@ export function describeJobQueue(name: string, contract: ContractServer): void {
       await withWorker(async (ends) => {
         const last = (await follow(queue, jobId)).at(-1)
         const { status, error } = await get(jobId)
-        assert.deepEqual([last?.type, status], ['failed', 'failed'])
+        assert.deepEqual([last?.type, status, (await endOf(jobId, ends))[2]], ['failed', 'failed', 'failed'])
         assert.match(error?.detail ?? '', /the worker died under this job/)
-        // The worker tells of it only once the queue has it as failed.
-        while (!ends.some(([id]) => id === jobId)) await sleep(10)
-        assert.deepEqual(ends.find(([id]) => id === jobId)?.[2], 'failed')
       })
     })
 

@@ -84,6 +84,15 @@ function signalReaches(pid: number): boolean {
   }
 }
 
+/** What a worker told of the end of a job; it does so only once the queue has it as ended. */
+export async function endOf(jobId: string, ends: readonly Parameters<JobEnd>[]): Promise<Parameters<JobEnd>> {
+  for (;;) {
+    const end = ends.find(([id]) => id === jobId)
+    if (end !== undefined) return end
+    await sleep(10)
+  }
+}
+
 export type UseWorker<T> = (ends: Parameters<JobEnd>[], worker: JobWorker) => Promise<T>
 
 /** A worker of two processes for the time of `use`; the ends it told of are given to `use`. */
