@@ -7,11 +7,11 @@ import { OnnxDecodeSession } from '../../src/runtime/onnx/decode-session.ts'
 import { keysByPosition } from '../../src/runtime/onnx/keys-by-position.ts'
 import { lower } from '../../src/runtime/onnx/lower.ts'
 import { OnnxProgram } from '../../src/runtime/onnx/program.ts'
-import type { Past, SessionPart } from '../../src/runtime/runtime.ts'
+import { randomChange, randomParts } from './random-rows.ts'
 
 const seed = Number(process.env['SEED'] ?? 53)
 const model = await openModel('test/golden/gpt2/model')
-const { layers, heads, headDim, positionsMax, vocabulary } = model.config
+const { positionsMax } = model.config
 const rowsMax = 6
 
 /** `shortMax` positions are not long. */
@@ -42,36 +42,4 @@ for (const segments of [2, 3]) {
     }
     await Promise.all(sessions.map((each) => each.dispose()))
   })
-}
-
-/** Something that a scheduler does between two steps: a row that has no room left is always started anew. */
-function randomChange(random: Random, { lengths }: OnnxDecodeSession): (session: OnnxDecodeSession) => void {
-  const full = lengths.findIndex((length) => length > positionsMax - 8)
-  const row = full >= 0 ? full : random.below(rowsMax)
-  const other = random.below(rowsMax)
-  const held = lengths[other] as number
-  if (full >= 0 || random.below(4) === 0) {
-    const past = random.below(2) === 0 ? null : randomPast(random, 1 + random.below(14))
-    return (session) => session.seed(row, past)
-  }
-  if (random.below(3) > 0 || held > positionsMax - 8) return () => {}
-  const until = random.below(held + 1)
-  return (session) => session.copy(other, row, other === row ? until : 0, until)
-}
-
-/** One or two runs of rows, the first with a token each. */
-function randomParts(random: Random, { lengths }: OnnxDecodeSession): SessionPart[] {
-  const tokens = (count: number): number[] => Array.from({ length: count }, () => random.below(vocabulary))
-  const split = 1 + random.below(rowsMax)
-  const end = split + random.below(rowsMax - split + 1)
-  const decode = { start: 0, tokens: Array.from({ length: split }, () => tokens(1)) }
-  const room = Math.max(1, Math.min(6, positionsMax - Math.max(...lengths)))
-  const prefill = { start: split, tokens: Array.from({ length: end - split }, () => tokens(1 + random.below(room))) }
-  return prefill.tokens.length === 0 ? [decode] : [decode, prefill]
-}
-
-function randomPast(random: Random, length: number): Past {
-  const numbers = (): Float32Array =>
-    Float32Array.from({ length: layers * heads * length * headDim }, () => random.normal())
-  return { keys: numbers(), values: numbers(), length }
 }

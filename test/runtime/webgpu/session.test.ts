@@ -4,13 +4,14 @@ import { test } from 'node:test'
 import { openModel } from '../../../src/model/model.ts'
 import { Random } from '../../../src/random/random.ts'
 import { createOnnxRuntime } from '../../../src/runtime/onnx/onnx.ts'
-import type { DecodeSession, Past, SessionPart } from '../../../src/runtime/runtime.ts'
+import type { DecodeSession } from '../../../src/runtime/runtime.ts'
+import { randomChange, randomParts } from '../random-rows.ts'
 import { testWebgpu } from './runtimes.ts'
 
 const { skip } = testWebgpu
 const seed = Number(process.env['SEED'] ?? 53)
 const model = await openModel('test/golden/gpt2/model')
-const { layers, heads, headDim, positionsMax, vocabulary } = model.config
+const { positionsMax } = model.config
 const rowsMax = 6
 
 test('whatever happens to rows between steps, the logits are those of the CPU', { skip }, async () => {
@@ -58,35 +59,3 @@ test('the cache grows for a long row and shrinks when it has left, and rows that
   }
   await session.dispose()
 })
-
-/** Something that a scheduler does between two steps: a row that has no room left is always started anew. */
-function randomChange(random: Random, { lengths }: DecodeSession): (session: DecodeSession) => void {
-  const full = lengths.findIndex((length) => length > positionsMax - 8)
-  const row = full >= 0 ? full : random.below(rowsMax)
-  const other = random.below(rowsMax)
-  const held = lengths[other] as number
-  if (full >= 0 || random.below(4) === 0) {
-    const past = random.below(2) === 0 ? null : randomPast(random, 1 + random.below(14))
-    return (session) => session.seed(row, past)
-  }
-  if (random.below(3) > 1 || held > positionsMax - 8) return () => {}
-  const until = random.below(held + 1)
-  return (session) => session.copy(other, row, other === row ? until : 0, until)
-}
-
-/** One or two runs of rows, the first with a token each. */
-function randomParts(random: Random, { lengths }: DecodeSession): SessionPart[] {
-  const tokens = (count: number): number[] => Array.from({ length: count }, () => random.below(vocabulary))
-  const split = 1 + random.below(rowsMax)
-  const end = split + random.below(rowsMax - split + 1)
-  const decode = { start: 0, tokens: Array.from({ length: split }, () => tokens(1)) }
-  const room = Math.max(1, Math.min(6, positionsMax - Math.max(...lengths)))
-  const prefill = { start: split, tokens: Array.from({ length: end - split }, () => tokens(1 + random.below(room))) }
-  return prefill.tokens.length === 0 ? [decode] : [decode, prefill]
-}
-
-function randomPast(random: Random, length: number): Past {
-  const numbers = (): Float32Array =>
-    Float32Array.from({ length: layers * heads * length * headDim }, () => random.normal())
-  return { keys: numbers(), values: numbers(), length }
-}
