@@ -25,7 +25,14 @@ const general = [
   'adamw.cu',
 ]
 /** Compiled for one width of a head, in float32 or for one kind of 16 bits. */
-const perHead = ['common.cuh', 'attention_common.cuh', 'attention_tiles.cuh', 'attention.cu', 'attention_gradient.cu']
+const perHead = [
+  'common.cuh',
+  'attention_common.cuh',
+  'attention_tiles.cuh',
+  'attention.cu',
+  'attention_gradient.cu',
+  'attention_decode.cu',
+]
 const perHeadInHalves = [
   'common.cuh',
   'mma.cuh',
@@ -33,7 +40,7 @@ const perHeadInHalves = [
   'attention_half_tiles.cuh',
   'attention_half.cu',
   'attention_half_gradient.cu',
-  'attention_half_decode.cu',
+  'attention_decode.cu',
 ]
 /** HALF of the kernels. */
 const halves = { bfloat16: 1, float16: 2 } as const

@@ -106,7 +106,7 @@ const bytesOf = ({ batch, queries, keys, heads, headDim, past, pastIsHalf }: Geo
 
 function emitForward(l: Lowering, inputs: Inputs, g: Geometry, out: View, logSums: Storage | null): void {
   const isDecoding = g.queries === 1 && logSums === null && inputs.keyLengths === null
-  if (isDecoding) return g.pastIsHalf ? emitHalfDecode(l, inputs, g, out) : emitDecode(l, inputs, g, out)
+  if (isDecoding) return emitDecode(l, inputs, g, out)
   const saved: KernelArgument = { place: logSums === null ? null : { storage: logSums, offset: 0 } }
   const grid = [Math.ceil(g.queries / perBlock(g.kernels)), g.heads, g.batch] as const
   const args = [...g.arguments, at(out), saved, shapeOf(l, g, inputs.pastLengths, out.stride)]
@@ -117,26 +117,21 @@ function emitForward(l: Lowering, inputs: Inputs, g: Geometry, out: View, logSum
 const kernelOf = ({ kernels }: Geometry, rest: string): string =>
   `attention${kernels.form === 'float32' ? '' : '_half'}${rest}`
 
-/** One query a row over a past in float32, whatever the form of the program. */
+/** One query a row. Where rows are few, several blocks share a long past, but in float32 a row's bits depend on no others beside it. */
 function emitDecode(l: Lowering, inputs: Inputs, g: Geometry, out: View): void {
-  const args = [...g.arguments, at(out), shapeOf(l, g, inputs.pastLengths, out.stride)]
-  const kernels: Heads = { ...g.kernels, form: 'float32' }
-  l.blocks('attention_decode', [1, g.heads, g.batch], decodeThreads, args, bytesOf(g), kernels)
-}
-
-/** The same over one in 16 bits; where rows are few, several blocks share a long one. */
-function emitHalfDecode(l: Lowering, inputs: Inputs, g: Geometry, out: View): void {
-  const { batch, heads, headDim, kernels } = g
-  const isSplit = g.past > decodeShare && batch * heads < decodeBlocksMin
+  const { batch, heads, headDim } = g
+  // The past says in which form, whatever the program's is.
+  const kernels: Heads = g.pastIsHalf ? g.kernels : { ...g.kernels, form: 'float32' }
+  const isSplit = g.pastIsHalf && g.past > decodeShare && batch * heads < decodeBlocksMin
   const share = isSplit ? decodeShare : g.past
-  const count = Math.ceil(g.past / share)
+  const count = isSplit ? Math.ceil(g.past / share) : 1
   const shape = shapeOf(l, g, inputs.pastLengths, out.stride)
   const parts = isSplit ? { storage: l.temporary(batch * heads * count * (headDim + 2)), offset: 0 } : null
   const args = [...g.arguments.slice(0, -1), at(out), { place: parts }, { int: share }, shape]
-  l.blocks('attention_half_decode', [count, heads, batch], decodeThreads, args, bytesOf(g), kernels)
+  l.blocks('attention_decode', [count, heads, batch], decodeThreads, args, bytesOf(g), kernels)
   if (parts === null) return
   const joined = [at(parts), at(out), { int: count }, shape]
-  l.blocks('attention_half_join', [1, heads, batch], forwardThreads, joined, parts.storage.bytes, kernels)
+  l.blocks('attention_decode_join', [1, heads, batch], forwardThreads, joined, parts.storage.bytes, kernels)
 }
 
 export function lowerAttention(l: Lowering, node: Node<'attention'>): void {

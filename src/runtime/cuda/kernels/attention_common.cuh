@@ -1,6 +1,8 @@
 // What attention forward and backward share: the geometry, and what a query sees. HEAD_DIM is given by who compiles.
 #define WARPS 4
 #define THREADS (32 * WARPS)
+/** Numbers of a head that one lane takes, 32 apart. */
+#define PER_LANE ((HEAD_DIM + 31) / 32)
 
 struct AttentionShape {
   int queries;

@@ -4,8 +4,6 @@
 #define PER_BLOCK (WARPS * PER_WARP)
 /** Of the other side, one a lane. */
 #define TILE 32
-/** Numbers of a head that one lane takes, 32 apart. */
-#define PER_LANE ((HEAD_DIM + 31) / 32)
 
 /** Loads up to TILE positions of keys and values from `base` on; zeros where there are none. */
 __device__ __forceinline__ void loadPast(const float* __restrict__ keys, const float* __restrict__ values, int past, int base, int end, float (*toKeys)[HEAD_DIM + 1], float (*toValues)[HEAD_DIM + 1]) {
