@@ -45,8 +45,6 @@ type Command = (folder: string) => Promise<Outcome>
 
 /** Of the service, unless said otherwise. */
 const servedRows = 32
-/** Precisions of trainings on the page. */
-const reported = ['float32', 'fast']
 
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
 const common = (): { readonly threads: number; readonly rounds: number } => ({
@@ -66,7 +64,7 @@ const canonical: Command = async (folder) => {
 
 /** The default model alone, and the shape of GPT-2 beside PEFT where asked for. */
 const train: Command = async (folder) => {
-  const precisions = given.precision('') === '' ? reported : given.precision('').split(',')
+  const precisions = given.precision('float32,fast').split(',')
   const models: Trainings[] = []
   if (given.shapeNamed === undefined)
     models.push(await measureTrainings({ ...common(), folder, precisions, peft: null }))

@@ -1,10 +1,10 @@
 // Keeps the engine's batch full with requests of one length, each with a prefix of its own choosing, and counts tokens.
-import { readFile } from 'node:fs/promises'
 import type { Engine } from '../src/engine/engine.ts'
 import { greedy, type GenerateRequest } from '../src/engine/request.ts'
 import { defaultTemplate, promptOf } from '../src/prefix/template.ts'
 import type { Random } from '../src/random/random.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
+import { readHeldOut } from './records.ts'
 
 /** The same, but no token ends a text: every run makes the same number of tokens. */
 export function endless(tokenizer: Tokenizer): Tokenizer {
@@ -17,10 +17,7 @@ export async function inputsOfLength(
   random: Random,
   { count, tokens }: { readonly count: number; readonly tokens: number },
 ): Promise<string[]> {
-  const words = (await readFile('examples/e2e/heldout.jsonl', 'utf8'))
-    .trim()
-    .split('\n')
-    .flatMap((line) => (JSON.parse(line) as { input: string }).input.split(' '))
+  const words = (await readHeldOut()).flatMap(({ input }) => input.split(' '))
   const inputs: string[] = []
   while (inputs.length < count) {
     const start = random.below(words.length - tokens)

@@ -1,5 +1,4 @@
 // Held-out losses of trainings whose frozen layers are in 8 bits beside the same trainings in float32.
-import { readFile } from 'node:fs/promises'
 import { openModel } from '../src/model/model.ts'
 import type { Example } from '../src/prefix/example.ts'
 import { defaultTemplate } from '../src/prefix/template.ts'
@@ -10,6 +9,7 @@ import { trainingDefaults, type TrainingOptions } from '../src/train/options.ts'
 import { splitExamples } from '../src/train/split.ts'
 import { openTraining, type TrainerParts } from '../src/train/trainer.ts'
 import type { Figures } from './machine.ts'
+import { readExamples, readHeldOut } from './records.ts'
 
 /** The paper's form of a prefix; nothing is left to be chosen, so that both trainings differ in precision alone. */
 const options: Partial<TrainingOptions> = {
@@ -28,8 +28,8 @@ export async function compareLosses(
   seeds: readonly number[],
 ): Promise<Figures[]> {
   const parts = { runtime, model: await openModel(folder), tokenizer: await openTokenizer(folder) }
-  const examples = await readLines<Example>('train')
-  const heldOut = (await readLines<HeldOut>('heldout')).flatMap(({ input, references }) =>
+  const examples = await readExamples()
+  const heldOut = (await readHeldOut()).flatMap(({ input, references }) =>
     references.map((output) => ({ input, output })),
   )
   const rows: Figures[] = []
@@ -66,14 +66,4 @@ function fixedTo(parts: TrainerParts, form: string): TrainerParts {
   if (form === 'fast') return parts
   const { runtime } = parts
   return { ...parts, runtime: { ...runtime, fastForm: (graph, weights) => runtime.fastForm(graph, weights, form) } }
-}
-
-interface HeldOut {
-  readonly input: string
-  readonly references: readonly string[]
-}
-
-async function readLines<Line>(name: string): Promise<Line[]> {
-  const lines = (await readFile(`examples/e2e/${name}.jsonl`, 'utf8')).trim().split('\n')
-  return lines.map((line) => JSON.parse(line) as Line)
 }

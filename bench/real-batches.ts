@@ -9,9 +9,9 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts'
 import { epochBatches } from '../src/train/batches.ts'
 import { encodeExamples, type EncodedExample } from '../src/train/encode.ts'
-import type { Example } from '../src/train/options.ts'
 import type { Figures } from './machine.ts'
 import { comparePeft, type PeftOptions } from './peft.ts'
+import { readExamples } from './records.ts'
 import { canonicalTraining, openTrainingBench } from './train.ts'
 
 /** Of examples/e2e: six batches of ten. */
@@ -27,7 +27,8 @@ export async function compareRealBatches(
   const scratch = await mkdtemp(path.join(tmpdir(), 'preamble-real-'))
   try {
     const { batchSize, prefixLength } = canonicalTraining
-    const encoded = await readExamples(await gpt2Tokenizer(scratch), model.config.positionsMax - prefixLength)
+    const [tokenizer, examples] = [await gpt2Tokenizer(scratch), (await readExamples()).slice(0, examplesMax)]
+    const encoded = encodeExamples(tokenizer, defaultTemplate, examples, model.config.positionsMax - prefixLength)
     const lengths = encoded.map(({ tokens }) => tokens.length)
     const batches = epochBatches(lengths, batchSize, seed, 0).map((batch) =>
       batch.map((index) => encoded[index] as EncodedExample),
@@ -47,12 +48,6 @@ export async function compareRealBatches(
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }
-}
-
-async function readExamples(tokenizer: Tokenizer, room: number): Promise<EncodedExample[]> {
-  const lines = (await readFile('examples/e2e/train.jsonl', 'utf8')).trim().split('\n').slice(0, examplesMax)
-  const examples = lines.map((line) => JSON.parse(line) as Example)
-  return encodeExamples(tokenizer, defaultTemplate, examples, room)
 }
 
 /** The one that the tests have. */

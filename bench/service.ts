@@ -1,11 +1,12 @@
 // How the service answers while it trains: health checks and a generation beside a training that uses every core.
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { readConfig } from '../src/config/config.ts'
 import { createLogger, startService } from '../src/main/main.ts'
 import { quantile } from './machine.ts'
+import { readExamples } from './records.ts'
 
 const probes = 400
 /** Between two health checks. */
@@ -29,8 +30,7 @@ export async function measureService(model: string, threads: number): Promise<Se
   const service = await startService(config, createLogger(config.logLevel))
   const address = service.address as string
   try {
-    const lines = (await readFile('examples/e2e/train.jsonl', 'utf8')).trim().split('\n')
-    const examples = lines.map((line) => JSON.parse(line) as object)
+    const examples = await readExamples()
     // Everything given: nothing is to be chosen first.
     const training = {
       steps: 100_000,

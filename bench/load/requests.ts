@@ -1,6 +1,6 @@
 // Draws what the clients of the load bench ask for: lengths, prefixes and options mixed, some who leave before the end.
-import { readFile } from 'node:fs/promises'
 import type { Random } from '../../src/random/random.ts'
+import { readHeldOut } from '../records.ts'
 
 /** As POST /generate takes it. */
 export interface LoadBody {
@@ -47,8 +47,7 @@ export async function requestOptions(
   prefixes: readonly string[],
   { positionsMax, prefixLength }: { readonly positionsMax: number; readonly prefixLength: number },
 ): Promise<RequestOptions> {
-  const lines = (await readFile('examples/e2e/heldout.jsonl', 'utf8')).trim().split('\n')
-  const texts = lines.map((line) => (JSON.parse(line) as { input: string }).input)
+  const texts = (await readHeldOut()).map(({ input }) => input)
   const charactersMax = positionsMax - prefixLength - newTokensMax - templatePositions
   return { prefixes, texts, charactersMax, newTokensMax, leaveShare }
 }

@@ -46,8 +46,7 @@ export interface RuntimeOptions {
 /** Throws `config_invalid` where a GPU is asked for and cannot be had, with what to install or lower. */
 export async function openRuntime(options: RuntimeOptions): Promise<OpenedRuntime> {
   const { choice, onnx, cudaLibraries, warn } = options
-  const isCudaThere = cudaLibraries.length > 0 || isDeviceThere()
-  if (choice === 'cuda' || (choice === 'auto' && isCudaThere)) {
+  if (choice === 'cuda' || (choice === 'auto' && (cudaLibraries.length > 0 || isDeviceThere()))) {
     const opened = await tried(
       () => openCuda(options),
       'cuda',

@@ -14,6 +14,7 @@ import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import type { Feeds } from '../../src/runtime/runtime.ts'
 import { float32, int32, type TensorData } from '../../src/tensor/tensor.ts'
 import type { Weights } from '../../src/tensor/weights.ts'
+import { relativeNorm } from './relative-norm.ts'
 
 const folder = await mkdtemp(path.join(tmpdir(), 'preamble-fast-gradient-'))
 after(() => rm(folder, { recursive: true }))
@@ -53,12 +54,6 @@ async function run(graph: Graph, weights: Weights, feeds: Feeds, form: string): 
   return output!.data
 }
 
-function relativeError(got: TensorData, expected: TensorData): number {
-  const norm = (values: readonly number[]): number => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0))
-  const wanted = [...expected].map(Number)
-  return norm(wanted.map((value, i) => Number(got[i]) - value)) / norm(wanted)
-}
-
 for (const form of quantizedForms) {
   for (const [name, spread] of [
     ['flat', 0.02],
@@ -83,7 +78,7 @@ for (const form of quantizedForms) {
         await run(headGraph(), weights, feeds, form),
         await run(headGraph(), weights, feeds, 'float32'),
       ]
-      const error = relativeError(fast, plain)
+      const error = relativeNorm(fast, plain)
       assert.ok(error > 0 && error < headTolerance, `off by ${error}, seed ${seed}`)
     })
   }

@@ -18,6 +18,7 @@ import { float32, type TensorData } from '../../src/tensor/tensor.ts'
 import type { Weights } from '../../src/tensor/weights.ts'
 import { trainingGraph } from '../../src/train/graphs.ts'
 import { prefixShape } from '../../src/train/parameters.ts'
+import { relativeNorm } from './relative-norm.ts'
 import { golden, goldenFeeds, goldenFolder, toTensor } from '../golden/gpt2.ts'
 
 let folder: string
@@ -27,16 +28,6 @@ before(async () => {
 after(async () => {
   await rm(folder, { recursive: true })
 })
-
-/** ‖got − expected‖ / ‖expected‖ */
-function relativeError(got: TensorData, expected: TensorData): number {
-  let [difference, size] = [0, 0]
-  expected.forEach((value, i) => {
-    difference += ((got[i] as number) - value) ** 2
-    size += value ** 2
-  })
-  return Math.sqrt(difference / size)
-}
 
 /**
  * A weight is off by a uniform error within half a step, 1/√12 steps on average, where its column's largest is 127 steps and
@@ -75,7 +66,7 @@ for (const form of quantizedForms) {
     ] as const) {
       for (let row = 0; row < 5; row++) {
         const part = (data: TensorData): TensorData => data.slice(row * width, (row + 1) * width)
-        const error = relativeError(part(fast[name]!.data), part(plain[name]!.data))
+        const error = relativeNorm(part(fast[name]!.data), part(plain[name]!.data))
         assert.ok(error > 0 && error < layerTolerance[form], `row ${row} of ${name} is off by ${error}`)
       }
     }
@@ -92,7 +83,7 @@ for (const form of quantizedForms) {
     }
     const [plain, fast] = await runBoth(graph, model.weights, feeds, form)
     for (const name of Object.keys(plain)) {
-      const error = relativeError(fast[name]!.data, plain[name]!.data)
+      const error = relativeNorm(fast[name]!.data, plain[name]!.data)
       assert.ok(error > 0 && error < modelTolerance * layerTolerance[form], `${name} is off by ${error}`)
     }
   })

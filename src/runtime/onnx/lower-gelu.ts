@@ -58,10 +58,9 @@ const halfStep = 2 ** -7
 function setWeighed(e: Emitter, node: GeluGrad, slope: string, ct: Value, factor = 1): void {
   const later = e.rowScaled(e.flat(ct))
   const dx = e.emit('Mul', [slope, later?.rows ?? e.flat(ct)])
-  const scales = [...(later === null ? [] : [later.scales]), ...(factor === 1 ? [] : [e.float(factor)])]
-  const [first, second] = scales
-  const scale = first !== undefined && second !== undefined ? e.emit('Mul', [first, second]) : first
-  e.setFlat(node.outputs[0] as Value, scale === undefined ? dx : e.scaleRows(dx, scale))
+  const all = factor === 1 ? null : e.float(factor)
+  const scales = later !== null && all !== null ? e.emit('Mul', [later.scales, all]) : (later?.scales ?? all)
+  e.setFlat(node.outputs[0] as Value, scales === null ? dx : e.scaleRows(dx, scales))
 }
 
 /** Φ(x) = (1 + erf(x/√2))/2 */
