@@ -22,7 +22,7 @@ import { choiceOf } from './row-choice.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
-import { type Batch, sequencesOf } from './sequence.ts'
+import { type Batch, sequencesOf, tokensRead } from './sequence.ts'
 import type { EngineState } from './step-figures.ts'
 import { type Account, Stopwatch } from './stopwatch.ts'
 
@@ -316,9 +316,7 @@ export class Engine {
       this.#scheduler.distrust()
       return
     }
-    const { decode, prefill } = batch
-    const promptTokens = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
-    this.#pace.observe(performance.now() - startMs, decode?.sequences.length ?? 0, promptTokens)
+    this.#pace.observe(performance.now() - startMs, batch.decode?.sequences.length ?? 0, tokensRead(batch))
     this.#scheduler.advance(batch)
     const failures = this.#acceptance.accept(sequencesOf(batch), outcomes)
     for (const [generation, error] of failures) this.#fail(generation, batch, error)

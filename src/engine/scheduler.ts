@@ -2,23 +2,23 @@
 import assert from 'node:assert/strict'
 import { FairQueue } from './fair-queue.ts'
 import { SequenceGroup } from './group.ts'
+import { PieceRoom, sourceTokensMax } from './piece-room.ts'
 import { commonLength, RowContents } from './row-contents.ts'
 import type { Batch, BatchPart, Copy, Sequence } from './sequence.ts'
 
 export interface SchedulerLimits {
   /** Sequences side by side: rows of the KV cache. */
   readonly rowsMax: number
-  /** Prompt tokens of one step, and those of sources, padding included: rows · longest piece. */
+  /** Prompt tokens of one step, padding included: rows · longest piece. */
   readonly prefillTokensMax: number
   /** Sequences in line. */
   readonly waitingMax: number
 }
 
-/** Tokens that an encoder is to read before the prompt: all of them at once. */
-const sourceLength = ({ source }: Sequence): number => source?.tokens.length ?? 0
-
 /** A prompt waits for another that is being read if that spares it half of its tokens, and at least so many. */
 const sharedTokensMin = 4
+/** Sources are read together while no more rows decode than so many for each sequence in line. */
+const burstShare = 4
 /** Contents of a free row that are no longer than this are kept in any case. */
 const keptMin = 128
 
@@ -111,14 +111,17 @@ export class Scheduler<S extends Sequence = Sequence> {
   }
 
   /**
-   * The next step, or null when there is nothing to run; it carries at most `pieceTokens` of prompts. Each batch must be
-   * answered by `advance` or by `finish` of all.
+   * The next step, or null when there is nothing to run; it carries at most `pieceTokens` of prompts. While many wait sources may
+   * take more: they are read whole in any case, so those who decode wait as long in all, and a burst is read faster together.
+   * Each batch must be answered by `advance` or by `finish` of all.
    */
   next(pieceTokens: number = this.#limits.prefillTokensMax): Batch<S> | null {
     const budget = Math.max(1, Math.min(pieceTokens, this.#limits.prefillTokensMax))
     this.#closeRanks()
     const decoding = this.#rows.filter((sequence): sequence is S => sequence?.state === 'decoding')
-    const { prefill, seeds } = this.#nextPrefill(budget)
+    const isBurst = decoding.length <= burstShare * this.#line.length
+    const room = new PieceRoom(budget, isBurst ? Math.max(budget, sourceTokensMax) : budget)
+    const { prefill, seeds } = this.#nextPrefill(budget, room)
     const tokens = decoding.map(({ output }) => {
       const token = output.at(-1)
       assert.ok(token !== undefined, 'a decoding sequence has been sampled for')
@@ -173,14 +176,13 @@ export class Scheduler<S extends Sequence = Sequence> {
     for (let row = 0; row < this.#limits.rowsMax; row++) if (!this.#rows[row]) this.#contents.forget(row)
   }
 
-  #nextPrefill(budget: number): { prefill: BatchPart<S> | null; seeds: S[] } {
+  #nextPrefill(budget: number, room: PieceRoom): { prefill: BatchPart<S> | null; seeds: S[] } {
     const sequences: S[] = []
     const seeds: S[] = []
-    let width = 0 // The longest piece so far.
     const last = this.#rows.at(-1)
     if (last?.state === 'prefilling') {
       sequences.push(last)
-      width = Math.min(last.prompt.length - last.prefilled, budget)
+      room.take(last.prompt.length - last.prefilled, 0)
     }
     for (;;) {
       const candidate = this.#line.peek()
@@ -191,13 +193,12 @@ export class Scheduler<S extends Sequence = Sequence> {
       const row = this.#rows.length
       const found = this.#contents.find(candidate.prompt, candidate.prefixKey, row)
       if (this.#isComing(candidate, found?.shared ?? 0)) break
-      const length = candidate.prompt.length - (found?.shared ?? 0) + (found === null ? sourceLength(candidate) : 0)
-      // The first may be longer than the budget and is read in pieces, alone; the others join only as a whole.
-      if (sequences.length > 0 && (sequences.length + 1) * Math.max(width, length) > budget) break
-      width = Math.max(width, Math.min(length, budget))
+      const length = candidate.prompt.length - (found?.shared ?? 0)
+      const sourceLength = found === null ? (candidate.source?.tokens.length ?? 0) : 0
+      if (!room.take(length, sourceLength)) break
       this.#line.remove(candidate)
       // At once, as the next in line is chosen by it.
-      this.#line.charge(candidate, length)
+      this.#line.charge(candidate, length + sourceLength)
       this.#reserved += wanted - 1
       group?.admit()
       this.#rows.push(candidate)

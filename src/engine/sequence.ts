@@ -64,3 +64,9 @@ export interface Batch<S extends Sequence = Sequence> {
 export function sequencesOf<S extends Sequence>({ decode, prefill }: Batch<S>): readonly S[] {
   return [...(decode?.sequences ?? []), ...(prefill?.sequences ?? [])]
 }
+
+/** Tokens of prompts in a batch, and of the sources that are read for it. */
+export function tokensRead<S extends Sequence>({ prefill, seeds }: Batch<S>): number {
+  const ofPrompts = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
+  return seeds.reduce((sum, { source }) => sum + (source?.tokens.length ?? 0), ofPrompts)
+}

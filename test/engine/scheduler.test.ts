@@ -128,6 +128,31 @@ test('a row that is free is gone on from where the beginning is the same, and be
   assert.equal(cache.copied, 0)
 })
 
+test('sources of several rows are read in one step, up to a thousand positions, while many wait', () => {
+  const scheduler = new Scheduler<TestSequence>({ rowsMax: 16, prefillTokensMax: 8, waitingMax: 16 })
+  const cache = new TestCache()
+  scheduler.add(Array.from({ length: 10 }, (_, i) => make(i + 1, [1], { source: 256, length: 20 })))
+  assert.equal(step(scheduler, 8, cache), 'prefill 1,2,3,4')
+  assert.equal(step(scheduler, 8, cache), 'decode 1,2,3,4 prefill 5,6,7,8')
+  assert.equal(step(scheduler, 8, cache), 'decode 1,2,3,4,5,6,7,8 prefill 9,10')
+  // Two in line are few beside ten that decode: they come one by one, unless they are short.
+  scheduler.add([11, 12].map((id) => make(id, [1], { source: 256 })))
+  assert.match(step(scheduler, 8, cache), / prefill 11$/)
+  assert.match(step(scheduler, 8, cache), / prefill 12$/)
+  scheduler.add([13, 14].map((id) => make(id, [1], { source: 4 })))
+  assert.match(step(scheduler, 8, cache), / prefill 13,14$/)
+})
+
+test('a source is read whole, whatever its length; prompts keep to their own limit beside it', () => {
+  const scheduler = new Scheduler<TestSequence>(limits)
+  scheduler.add([make(1, [1], { source: 5000 }), make(2, [1], { source: 5 })])
+  assert.equal(step(scheduler, 8), 'prefill 1')
+  assert.equal(step(scheduler, 8), 'decode 1 prefill 2')
+  const long = new Scheduler<TestSequence>(limits)
+  long.add([1, 2, 3].map((id) => make(id, [1, 2, 3, id], { source: 5 })))
+  assert.equal(step(long, 8), 'prefill 1,2')
+})
+
 test('random traffic: limits hold, rows stay together, all come to their end, tokens made are tokens read', () => {
   const seed = Number(process.env['SEED'] ?? 20261101)
   for (let round = 0; round < 40; round++) traffic(new Random(seed + round), `SEED=${seed + round}`)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Scheduler } from '../../src/engine/scheduler.ts'
 import { type Batch, sequencesOf, type Sequence } from '../../src/engine/sequence.ts'
-import type { Past } from '../../src/runtime/runtime.ts'
+import type { Past, RowSource } from '../../src/runtime/runtime.ts'
 
 export interface TestOptions {
   readonly prompt: number | readonly number[]
@@ -10,12 +10,15 @@ export interface TestOptions {
   readonly length?: number
   readonly client?: string
   readonly prefix?: number
+  /** Tokens that an encoder is to read, of its own. */
+  readonly source?: number
 }
 
 export class TestSequence implements Sequence {
   readonly id: number
   readonly prompt: readonly number[]
   readonly past: Past | null
+  readonly source?: RowSource
   readonly prefixKey: string
   readonly client: string
   readonly length: number
@@ -24,12 +27,15 @@ export class TestSequence implements Sequence {
   row = -1
   prefilled = 0
 
-  constructor(id: number, { prompt, length = 9, client = '', prefix = 0 }: TestOptions) {
+  constructor(id: number, { prompt, length = 9, client = '', prefix = 0, source = 0 }: TestOptions) {
     this.id = id
     this.prompt = typeof prompt === 'number' ? Array.from({ length: prompt }, (_, i) => 1000 * id + i) : prompt
     this.length = length
     this.client = client
-    this.prefixKey = prefix === 0 ? '' : `p${prefix}`
+    const sourceKey = source === 0 ? '' : `s${id}`
+    if (source > 0)
+      this.source = { tokens: Array.from({ length: source }, (_, i) => 1000 * id + i), encoder: null, cross: null }
+    this.prefixKey = (prefix === 0 ? '' : `p${prefix}`) + sourceKey
     this.past = prefix === 0 ? null : { keys: new Float32Array(), values: new Float32Array(), length: prefix }
   }
 

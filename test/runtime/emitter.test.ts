@@ -33,3 +33,15 @@ test('scaled rows are known as rows and scales, other values are not', () => {
   assert.deepEqual(e.rowScaled(scaled), { rows: 'x', scales: 'scales' })
   assert.equal(e.rowScaled(e.emit('Neg', [scaled])), null)
 })
+
+test('the rows of flat values of one shape are one node', () => {
+  const g = new GraphBuilder()
+  const [x, y] = [g.input('x', ['B', 'T', 4]), g.input('y', ['B', 'T', 8])]
+  const outputs = { u: g.scale(x, 2), v: g.scale(y, 2) }
+  const e = new Emitter(makeGraph(outputs), { folder: tmpdir(), tensors: new Map() })
+  e.setFull(x, 'x')
+  e.setFull(y, 'y')
+  assert.ok(e.rowCount(e.flat(x)) !== null)
+  assert.equal(e.rowCount(e.flat(x)), e.rowCount(e.flat(y)))
+  assert.equal(e.rowCount('another'), null)
+})

@@ -22,17 +22,23 @@ for (const transposed of [false, true]) {
   const element = (k: number, j: number): number => matrix.data[transposed ? j * 131 + k : k * 131 + j] as number
   const side = transposed ? 'read as its transpose' : 'read as it is'
 
-  for (const form of ['signed', 'unsigned', 'signed7'] as const satisfies readonly IntegerBytes[]) {
+  for (const form of ['signed', 'unsigned', 'paired', 'signed7'] as const satisfies readonly IntegerBytes[]) {
     test(`${form}: a matrix ${side} comes back within half a step of each column's scale`, () => {
       const { values, scales } = quantizeColumns(matrix, form)
       assert.equal(values.length, inside * outside)
       for (let j = 0; j < outside; j++) {
-        let largest = 0
+        let [largest, pair] = [0, 0]
         for (let k = 0; k < inside; k++) {
           const value = (values[k * outside + j] as number) - zeroOf(form)
           const error = Math.abs((scales[j] as number) * value - element(k, j))
           assert.ok(error <= halfStep * (scales[j] as number), `[${k}, ${j}] is off by ${error}, seed ${seed}`)
-          largest = Math.max(largest, Math.abs(value))
+          pair = Math.abs(value) + (form === 'paired' && k % 2 === 1 ? pair : 0)
+          largest = Math.max(largest, pair)
+        }
+        if (form === 'paired' && scales[j] !== 0) {
+          // Rounding may take away or add one half for each of the two.
+          assert.ok(largest >= stepsOf(form) - 1 && largest <= stepsOf(form) + 1, `${largest} in a pair, seed ${seed}`)
+          continue
         }
         assert.equal(largest, scales[j] === 0 ? 0 : stepsOf(form), `column ${j} uses all steps, seed ${seed}`)
       }

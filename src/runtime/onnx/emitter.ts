@@ -67,6 +67,8 @@ export class Emitter {
   readonly #made = new Map<string, readonly string[]>()
   readonly #full = new Map<Value, string>()
   readonly #flat = new Map<Value, string>()
+  /** By flat name: the axes that are folded into its rows. */
+  readonly #rows = new Map<string, Shape>()
   readonly #uses = new Map<Value, Set<OpName>>()
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   /** By the name of the values. */
@@ -91,11 +93,6 @@ export class Emitter {
   /** Whether some node of `op` takes `value`. */
   isUsedBy(value: Value, op: OpName): boolean {
     return this.#uses.get(value)?.has(op) ?? false
-  }
-
-  /** Whether any node is of `op`. */
-  has(op: OpName): boolean {
-    return this.#graph.nodes.some((node) => node.op === op)
   }
 
   emit(opType: string, inputs: readonly string[], options: EmitOptions = {}): string {
@@ -219,10 +216,11 @@ export class Emitter {
 
   setFull(value: Value, name: string): void {
     this.#full.set(value, name)
-    if (value.shape.length === 2) this.#flat.set(value, name)
+    if (value.shape.length === 2) this.setFlat(value, name)
   }
   setFlat(value: Value, name: string): void {
     this.#flat.set(value, name)
+    this.#rows.set(name, value.shape.slice(0, -1))
     if (value.shape.length === 2) this.#full.set(value, name)
   }
   full(value: Value): string {
@@ -235,8 +233,13 @@ export class Emitter {
     const name =
       this.#flat.get(value) ??
       this.emit('Reshape', [this.#full.get(value) as string, this.integers([-1, value.shape.at(-1) as number])])
-    this.#flat.set(value, name)
+    this.setFlat(value, name)
     return name
+  }
+  /** int64 vector of one: the rows of a flat name, the same node for all names of as many; null where they are not known. */
+  rowCount(flat: string): string | null {
+    const shape = this.#rows.get(flat)
+    return shape === undefined ? null : this.product(shape)
   }
 
   /** The finished graph, its outputs under their own names. */

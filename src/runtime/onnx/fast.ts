@@ -7,7 +7,14 @@ import { lower } from './lower.ts'
 import { fastestForm, isExact, type Timing } from './measure.ts'
 import type { LayerShape } from './measured-layers.ts'
 import type { FastOptions } from './onnx.ts'
-import { decodingForms, describeDecoding, fastestDecodingForm, readRows } from './measure-decoding.ts'
+import {
+  decodingForms,
+  describeDecoding,
+  fastestDecodingForm,
+  read,
+  readingForms,
+  readRows,
+} from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
 import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
@@ -87,9 +94,9 @@ export class FastForms {
     const { folder, note = () => undefined } = this.#options as FastOptions
     const shape = largestLayer(encoder)
     const remembered = await rememberedForm(folder, shape, this.#threads, 'reading')
-    if (remembered !== null && decodingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
+    if (remembered !== null && readingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
       return remembered
-    const { form, timings } = await fastestDecodingForm(shape, 1, this.#threads, readRows)
+    const { form, timings } = await fastestDecodingForm(shape, 1, this.#threads, read)
     note(`sources are read through layers [${shape}] in the form ${form}; ${describeDecoding(timings, readRows)}`)
     await rememberForm(folder, shape, this.#threads, form, 'reading')
     return form

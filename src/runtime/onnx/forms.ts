@@ -9,19 +9,22 @@ import type { TensorPlan } from '../../tensor/safetensors.ts'
  * - `signed`, `unsigned`, `mixed`: integer products; each row of the input in 8 bits by its own largest magnitude, weights with
  *   a scale for each column. Weights are stored in these bytes, in `mixed` as unsigned ones for the way forward and in 7 bits
  *   for the way back and for logits, where the last bit does not matter.
+ * - `paired`: as `signed`, but two weights that follow each other along the summed axis are together no larger than 128: kernels
+ *   that add two products in 16 bits are exact with that, and steps are a third larger, where 7 bits make them twice as large.
  */
 export type LinearForm = 'float32' | QuantizedForm
-export type QuantizedForm = 'blocks' | 'signed' | 'unsigned' | 'mixed'
+export type QuantizedForm = 'blocks' | 'signed' | 'unsigned' | 'paired' | 'mixed'
 
 /** The more exact ones first. */
-export const quantizedForms: readonly QuantizedForm[] = ['blocks', 'signed', 'unsigned', 'mixed']
+export const quantizedForms: readonly QuantizedForm[] = ['blocks', 'signed', 'unsigned', 'paired', 'mixed']
 
 /**
  * How the weights of a product are stored. Processors have different kernels for integers: the one for signed weights is the
- * fastest, but on some it saturates and may not be used (see `measure.ts`) unless weights have no more than 7 bits.
+ * fastest, but on some it saturates and may not be used (see `measure.ts`) unless weights have no more than 7 bits, or are small
+ * in pairs.
  */
 export type StoredBytes = 'blocks' | IntegerBytes
-export type IntegerBytes = 'signed' | 'unsigned' | 'signed7'
+export type IntegerBytes = 'signed' | 'unsigned' | 'paired' | 'signed7'
 
 /** Every kind of integers that products of `form` are computed in. */
 export function integersOf(form: LinearForm): readonly IntegerBytes[] {
@@ -29,10 +32,10 @@ export function integersOf(form: LinearForm): readonly IntegerBytes[] {
   return form === 'float32' || form === 'blocks' ? [] : [form]
 }
 
-/** Steps of a weight from 0 to the largest magnitude under its scale. */
+/** Steps of a weight from 0 to the largest magnitude under its scale; in `paired` of two neighbours together, before both are rounded. */
 export const stepsOf = (bytes: StoredBytes): number => (bytes === 'signed7' ? 63 : 127)
 /** What a weight of 0 is stored as. */
-export const zeroOf = (bytes: StoredBytes): number => (bytes === 'signed' || bytes === 'signed7' ? 0 : unsignedZero)
+export const zeroOf = (bytes: StoredBytes): number => (bytes === 'blocks' || bytes === 'unsigned' ? unsignedZero : 0)
 /** The middle of a byte. */
 export const unsignedZero = 128
 

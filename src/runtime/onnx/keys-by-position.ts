@@ -1,8 +1,9 @@
-// The forward graph of a decode session: past keys come position by position, as past values do.
+// Graphs of a decode session, with keys and values as its cache holds them: head by head, position by position.
 import { GraphBuilder } from '../../graph/builder.ts'
 import { makeGraph, type Graph } from '../../graph/graph.ts'
 import type { AnyNode, Value } from '../../graph/ops.ts'
 import type { Dim } from '../../graph/shape.ts'
+import type { CacheLayout } from '../runtime.ts'
 
 /** The last two axes change places. */
 const turned = [0, 1, 3, 2]
@@ -27,6 +28,17 @@ export function keysByPosition(forward: Graph): Graph {
   }
   const outputs = Object.entries(forward.outputs).map(([name, value]) => [name, now(value)] as const)
   return makeGraph(Object.fromEntries(outputs))
+}
+
+/**
+ * The encoder's graph with what cross-attention sees as [2·layers, B, heads, S, headDim]: a head of a row is one piece of memory then,
+ * as in the cache, and what is many megabytes is not moved number by number.
+ */
+export function crossByHead(encoder: Graph, { heads, headDim }: Pick<CacheLayout, 'heads' | 'headDim'>): Graph {
+  const g = new GraphBuilder()
+  const cross = encoder.outputs['cross'] as Value
+  const [of, batch, positions] = cross.shape as readonly [Dim, Dim, Dim]
+  return makeGraph({ cross: g.transpose(g.reshape(cross, [of, batch, positions, heads, headDim]), [0, 1, 3, 2, 4]) })
 }
 
 /** What such an input is, and null for any other past keys. */

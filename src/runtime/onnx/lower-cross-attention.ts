@@ -26,7 +26,7 @@ interface Heads {
 
 export function lowerCrossAttention(e: Emitter, node: Node<'crossAttention'>): void {
   const [q, , , , source] = node.inputs
-  if (source !== undefined && e.provider === 'cpu' && !e.has('crossAttentionGrad'))
+  if (source !== undefined && e.provider === 'cpu' && !e.isUsedBy(q, 'crossAttentionGrad'))
     return e.setFull(node.outputs[0] as Value, attendAtOnce(e, node))
   const { weights, value } = emitHeads(e, node.inputs, node.attributes.heads)
   e.setFlat(node.outputs[0] as Value, joinHeads(e, e.emit('MatMul', [weights, value]), q))

@@ -74,7 +74,7 @@ function quantizeRows(e: Emitter, x: string): { readonly quantized: string; read
 
 /** Each row over its scale in whole numbers, `zero` more than that. */
 export function quantizeBy(e: Emitter, x: string, perRow: string, zero: number): string {
-  const zeros = e.emit('Expand', [e.byte(zero, 1), e.emit('Shape', [perRow])])
+  const zeros = e.emit('Expand', [e.byte(zero, 1), e.rowCount(x) ?? e.emit('Shape', [perRow])])
   return e.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: 0 } })
 }
 

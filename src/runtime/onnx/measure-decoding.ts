@@ -9,6 +9,8 @@ import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from '
 
 /** Those that keep weights as near as 8 bits allow: with 7 bits one greedy text in four comes out another. */
 export const decodingForms: readonly LinearForm[] = ['float32', 'blocks', 'signed', 'unsigned']
+/** A product of many rows is bound by how fast it multiplies, and what is read of a source goes through no head: pairs may pay here. */
+export const readingForms: readonly LinearForm[] = [...decodingForms, 'paired']
 
 /** Rows that decode side by side: alone, a few, as many as a service has by default. */
 export const decodedRows: readonly number[] = [1, 8, 32]
@@ -26,19 +28,28 @@ export interface DecodingTiming {
   readonly ms: readonly number[]
 }
 
-/** The form with the least geometric mean over `counts` of rows, all of them measured by turns on `layers` layers of that shape. */
+/** Which forms are compared, and for how many rows. */
+export interface Compared {
+  readonly forms: readonly LinearForm[]
+  readonly counts: readonly number[]
+}
+
+export const decoded: Compared = { forms: decodingForms, counts: decodedRows }
+export const read: Compared = { forms: readingForms, counts: readRows }
+
+/** The form with the least geometric mean over the counts of rows, all of them measured by turns on `layers` layers of that shape. */
 export async function fastestDecodingForm(
   shape: LayerShape,
   layers: number,
   threads: number,
-  counts: readonly number[] = decodedRows,
+  { forms, counts }: Compared = decoded,
 ): Promise<{ readonly form: LinearForm; readonly timings: readonly DecodingTiming[] }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
   const programs = new Map<LinearForm, Program>()
   try {
     const fitting = Math.max(1, Math.floor(weightBytesMax / (4 * shape[0] * shape[1])))
     const weights = await randomLayers(shape, Math.min(layers, fitting), folder)
-    for (const form of decodingForms) {
+    for (const form of forms) {
       if (await isExact(form, threads))
         programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }

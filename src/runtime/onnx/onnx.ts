@@ -4,7 +4,7 @@ import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms } from './fast.ts'
-import { keysByPosition } from './keys-by-position.ts'
+import { crossByHead, keysByPosition } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
 import { SourceReader } from './source-reader.ts'
@@ -55,8 +55,9 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
       const isPlain = form === 'float32'
       const program = await (isPlain ? compile(fed, weights, packed) : forms.compile(fed, weights, form, encoder))
       if (encoder === null) return new OnnxDecodeSession(program, forward, layout)
-      const reading = isPlain ? null : await forms.openReading(encoder, fed, weights, form)
-      const reader = new SourceReader(reading ?? (await compile(encoder, weights, packed)), encoder, layout)
+      const read = crossByHead(encoder, layout)
+      const reading = isPlain ? null : await forms.openReading(read, fed, weights, form)
+      const reader = new SourceReader(reading ?? (await compile(read, weights, packed)), encoder, layout)
       return new OnnxDecodeSession(program, forward, layout, reader)
     },
   }

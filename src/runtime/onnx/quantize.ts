@@ -21,15 +21,7 @@ export interface Quantized<Bytes extends Int8Array | Uint8Array> {
 export function quantizeColumns(matrix: Matrix, bytes: IntegerBytes): Quantized<Int8Array | Uint8Array> {
   const { data, rows, columns, transposed } = matrix
   const [inside, outside] = transposed ? [columns, rows] : [rows, columns]
-  // Along the rows of `data` whichever way it is read: memory is slow at large strides.
-  const largest = new Float32Array(outside)
-  for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < columns; c++) {
-      const magnitude = Math.abs(data[r * columns + c] as number)
-      const j = transposed ? r : c
-      if (magnitude > (largest[j] as number)) largest[j] = magnitude
-    }
-  }
+  const largest = largestOf(matrix, bytes === 'paired' ? 2 : 1)
   const [steps, zero] = [stepsOf(bytes), zeroOf(bytes)]
   const scales = largest.map((magnitude) => magnitude / steps)
   const inverses = scales.map(inverseOf)
@@ -40,6 +32,23 @@ export function quantizeColumns(matrix: Matrix, bytes: IntegerBytes): Quantized<
   }
   inTiles(rows, columns, write)
   return { values, scales }
+}
+
+/** The largest magnitude in each column of the matrix as read; or the largest sum of those of `together` elements that follow each other. */
+function largestOf({ data, rows, columns, transposed }: Matrix, together: number): Float32Array {
+  const largest = new Float32Array(transposed ? rows : columns)
+  const sums = new Float32Array(largest.length)
+  // Along the rows of `data` whichever way it is read: memory is slow at large strides.
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++) {
+      const [j, k] = transposed ? [r, c] : [c, r]
+      const magnitude = Math.abs(data[r * columns + c] as number)
+      const sum = k % together === 0 ? magnitude : magnitude + (sums[j] as number)
+      sums[j] = sum
+      if (sum > (largest[j] as number)) largest[j] = sum
+    }
+  }
+  return largest
 }
 
 /**

@@ -13,9 +13,10 @@ const known: readonly LinearForm[] = ['float32', ...quantizedForms]
 /** Training has many rows at a time and gradients, decoding few rows, reading many: another form may be the fastest. */
 export type Work = 'training' | 'decoding' | 'reading'
 
-/** What a measurement is true of. */
+/** What a measurement is true of: with a form more than was known then, another may be the fastest. */
 function keyOf(shape: LayerShape, threads: number, work: Work): string {
-  return `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}, ${work}`
+  const forms = quantizedForms.join('/')
+  return `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}, ${work} in ${forms}`
 }
 
 /** null: not measured yet, or not on this machine, or what is kept cannot be read. */

@@ -79,6 +79,26 @@ export class RowCache {
     this.#write(this.#values[layer] as Float32Array, row, present, valuesAt, count)
   }
 
+  /** The same of `made`, arrays of [heads, width, headDim] one after the other: the keys are the one counted `keysAt`. */
+  appendHeads(
+    layer: number,
+    row: number,
+    made: Float32Array,
+    { keysAt, valuesAt, width, count }: { keysAt: number; valuesAt: number; width: number; count: number },
+  ): void {
+    const { heads, headDim } = this.layout
+    const length = this.#lengths[row] as number
+    const put = (cache: Float32Array[], at: number): void => {
+      for (let h = 0; h < heads; h++) {
+        const from = (at * heads + h) * width * headDim
+        const to = ((row * heads + h) * this.#capacity + length) * headDim
+        cache[layer]?.set(made.subarray(from, from + count * headDim), to)
+      }
+    }
+    put(this.#keys, keysAt)
+    put(this.#values, valuesAt)
+  }
+
   /** Copies positions from `since` to below `until` of row `from`, of this cache or another, to row `to`. */
   copy(source: RowCache, from: number, to: number, since: number, until: number): void {
     const { heads, headDim } = this.layout

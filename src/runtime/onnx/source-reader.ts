@@ -17,7 +17,7 @@ export class SourceReader {
   /** Of the encoder. */
   readonly #layers: number
 
-  /** `encoder` is the model's `sourceGraph`. */
+  /** `program` computes `encoder`, the model's `sourceGraph`, its output by head (`keys-by-position.ts`). */
   constructor(program: Program, encoder: Graph, layout: CacheLayout) {
     const { rowsMax, sourceMax } = layout
     assert.ok(sourceMax !== undefined, 'a model with an encoder has room for sources')
@@ -47,7 +47,12 @@ export class SourceReader {
       const [first, ...others] = bySource.get(source) as readonly [number, ...number[]]
       if (source.cross !== null) this.cache.seed(first, source.cross)
       this.#lengths[first] = source.cross?.length ?? 0
-      this.#append(first, made, sources.length * width, s * width, source.tokens.length)
+      const { length } = source.tokens
+      for (let l = 0; l < this.cache.layout.layers; l++) {
+        const at = (of: number): number => (2 * l + of) * sources.length + s
+        this.cache.appendHeads(l, first, made, { keysAt: at(0), valuesAt: at(1), width, count: length })
+      }
+      this.#lengths[first] += length
       for (const row of others) this.copy(first, row)
     }
   }
@@ -65,17 +70,6 @@ export class SourceReader {
   async dispose(): Promise<void> {
     await this.#program.dispose()
     this.cache.clear()
-  }
-
-  /** Puts `count` positions, from `first` of `total` on, behind those of a row; `made` is [2·layers, total, heads·headDim]. */
-  #append(row: number, made: Float32Array, total: number, first: number, count: number): void {
-    const { layers, heads, headDim } = this.cache.layout
-    const width = heads * headDim
-    for (let l = 0; l < layers; l++) {
-      const keysAt = (2 * l * total + first) * width
-      this.cache.append(l, row, made, keysAt, keysAt + total * width, count)
-    }
-    this.#lengths[row] = (this.#lengths[row] as number) + count
   }
 }
 
