@@ -13,6 +13,7 @@ import {
   fastestDecodingForm,
   read,
   readingForms,
+  readLayers,
   readRows,
 } from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
@@ -96,7 +97,7 @@ export class FastForms {
     const remembered = await rememberedForm(folder, shape, this.#threads, 'reading')
     if (remembered !== null && readingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
       return remembered
-    const { form, timings } = await fastestDecodingForm(shape, 1, this.#threads, read)
+    const { form, timings } = await fastestDecodingForm(shape, readLayers, this.#threads, read)
     note(`sources are read through layers [${shape}] in the form ${form}; ${describeDecoding(timings, readRows)}`)
     await rememberForm(folder, shape, this.#threads, form, 'reading')
     return form

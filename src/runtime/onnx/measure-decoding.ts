@@ -16,6 +16,8 @@ export const readingForms: readonly LinearForm[] = [...decodingForms, 'paired']
 export const decodedRows: readonly number[] = [1, 8, 32]
 /** Positions of what an encoder reads at once, about. */
 export const readRows: readonly number[] = [512]
+/** One after the other, as in an encoder: a single one is over before what else the machine does evens out. */
+export const readLayers = 4
 /** Weights of the measured layers: more than caches hold, so that reading them is a part of the time, as it is in a model. */
 const weightBytesMax = 96 * 1024 ** 2
 const rounds = 9
