@@ -45,3 +45,27 @@ test('the rows of flat values of one shape are one node', () => {
   assert.equal(e.rowCount(e.flat(x)), e.rowCount(e.flat(y)))
   assert.equal(e.rowCount('another'), null)
 })
+
+test('products of the same rows with frozen weights and biases are known as lying side by side, others are not', () => {
+  const g = new GraphBuilder()
+  const [x, other] = [g.input('x', ['R', 4]), g.input('other', ['R', 4])]
+  const product = (
+    name: string,
+    of = x,
+    bias: Value | null = g.weight(`${name}.bias`, [3]),
+    transposed = false,
+  ): Value => g.linear(of, g.weight(name, transposed ? [3, 4] : [4, 3]), bias, { transposed })
+  const [query, key] = [product('query'), product('key')]
+  const alone = [
+    product('of others', other),
+    product('without bias', x, null),
+    product('trained bias', x, g.input('bias', [3])),
+    product('turned', x, g.weight('turned.bias', [3]), true),
+  ]
+  const outputs = Object.fromEntries([query, key, ...alone].map((value, i) => [`y${i}`, value]))
+  const e = new Emitter(makeGraph(outputs), { folder: tmpdir(), tensors: new Map() })
+  const besides = ({ node }: Value): unknown => (node.op === 'linear' ? e.besides(node) : assert.fail())
+  assert.deepEqual(besides(key), [query.node, key.node])
+  assert.deepEqual(besides(alone[0] as Value), [alone[0]?.node])
+  assert.deepEqual(besides(alone[3] as Value), [alone[3]?.node])
+})

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import { inputsOf, joinedRows } from '../../graph/graph.ts'
-import type { OpName, Value } from '../../graph/ops.ts'
+import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import type { Shape } from '../../graph/shape.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
 import { frozenProducts, tensorNames, type LinearForm, type Product } from './forms.ts'
@@ -93,6 +93,25 @@ export class Emitter {
   /** Whether some node of `op` takes `value`. */
   isUsedBy(value: Value, op: OpName): boolean {
     return this.#uses.get(value)?.has(op) ?? false
+  }
+
+  /** Whether it is a decoder's forward pass, of few rows: nodes cost more there than what they move. */
+  get isDecoding(): boolean {
+    const has = (op: OpName): boolean => this.#graph.nodes.some((node) => node.op === op)
+    return this.provider === 'cpu' && has('attention') && !has('attentionGrad')
+  }
+
+  /** Products of the same rows with frozen weights and biases, `node` among them. */
+  besides(node: Node<'linear'>): readonly Node<'linear'>[] {
+    const isFrozen = (x: Value | undefined): boolean => x?.node.op === 'weight'
+    return this.#graph.nodes.filter(
+      (each): each is Node<'linear'> & AnyNode =>
+        each.op === 'linear' &&
+        each.inputs[0] === node.inputs[0] &&
+        each.attributes.transposed === node.attributes.transposed &&
+        isFrozen(each.inputs[1]) &&
+        isFrozen(each.inputs[2]),
+    )
   }
 
   emit(opType: string, inputs: readonly string[], options: EmitOptions = {}): string {

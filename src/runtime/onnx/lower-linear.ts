@@ -1,5 +1,6 @@
 // Products with frozen weights in ONNX: in float32, or in 8 bits in the form that was chosen.
-import type { Value } from '../../graph/ops.ts'
+import assert from 'node:assert/strict'
+import type { Node, Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
 import { blockSize, tensorNames, unsignedZero, zeroOf, type IntegerBytes, type StoredBytes } from './forms.ts'
 
@@ -23,6 +24,43 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
     return withBias(e, e.emit('MatMulNBits', [x, values, scales], { attributes, domain: 'com.microsoft' }), bias)
   }
   return withBias(e, integerProduct(e, bytes, x, values, scales), bias)
+}
+
+/**
+ * What a product comes to where others of the same rows lie beside it, as in a decoder those that make query, key and value: one
+ * product with the weights side by side, which onnxruntime puts together once. Null where it stands alone.
+ */
+export function emitTogether(e: Emitter, node: Node<'linear'>): string | null {
+  const { transposed } = node.attributes
+  const all = e.form === 'float32' || e.form === 'blocks' || !e.isDecoding ? [] : e.besides(node)
+  if (all.length < 2) return null
+  const stored = all.map(({ inputs: [, w] }) =>
+    storedProduct(e, w.node.op === 'weight' ? w.node.attributes.name : '', transposed),
+  )
+  const beside = (names: readonly string[], axis: number): string => e.emit('Concat', names, { attributes: { axis } })
+  const values = beside(
+    stored.map((each) => each.values),
+    1,
+  )
+  const scales = beside(
+    stored.map((each) => each.scales),
+    0,
+  )
+  const bias = beside(
+    all.map(({ inputs: [, , b] }) => frozen(e, b as Value)),
+    0,
+  )
+  const bytes = (stored[0] as StoredProduct).bytes as IntegerBytes
+  const product = withBias(e, integerProduct(e, bytes, e.flat(node.inputs[0]), values, scales), bias)
+  const sizes = all.map(({ outputs }) => outputs[0]?.shape.at(-1) as number)
+  const parts = e.emitMany('Split', [product, e.integers(sizes)], all.length, { attributes: { axis: 1 } })
+  return parts[all.indexOf(node)] as string
+}
+
+/** A frozen weight, which need not have been lowered yet. */
+function frozen(e: Emitter, { node }: Value): string {
+  assert.ok(node.op === 'weight')
+  return e.weight(node.attributes.name, node.attributes.shape)
 }
 
 export interface StoredProduct {

@@ -7,7 +7,7 @@ import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
 import { lowerCrossAttention, lowerCrossAttentionGrad } from './lower-cross-attention.ts'
 import { lowerCrossEntropy, lowerCrossEntropyGrad } from './lower-cross-entropy.ts'
 import { lowerExactGelu, lowerExactGeluGrad, lowerGelu, lowerGeluGrad } from './lower-gelu.ts'
-import { emitProduct } from './lower-linear.ts'
+import { emitProduct, emitTogether } from './lower-linear.ts'
 import { lowerUnary } from './lower-unary.ts'
 import { encodeModel } from './schema.ts'
 
@@ -56,6 +56,8 @@ export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
 
   linear: (e, node) => {
     const [x, w, b] = node.inputs
+    const together = emitTogether(e, node)
+    if (together !== null) return e.setFlat(outputOf(node), together)
     const bias = b === undefined ? {} : { bias: e.full(b) }
     e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias }))
   },
