@@ -1,7 +1,7 @@
 // The rules of a request for which tokens may come next, in token ids, and the order in which they are applied.
 import { ServiceError } from '../errors/errors.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { addBias, banRepeatedNgrams, banSequences, forceToken } from './processors.ts'
+import { addBias, completedNgrams, completedSequences, forbid, forceToken } from './processors.ts'
 import { penalizePresence, penalizeRepetition } from './processors.ts'
 import type { Decoding } from './request.ts'
 
@@ -81,11 +81,18 @@ export function applyRules(rules: LogitRules, { prompt, output }: History, logit
   const history = [...prompt, ...output]
   addBias(logits, rules.bias)
   if (repetitionPenalty !== 1) penalizeRepetition(logits, repetitionPenalty, history)
-  if (noRepeatNgramSize > 0) banRepeatedNgrams(logits, noRepeatNgramSize, history)
-  banSequences(logits, banned, history)
+  forbid(logits, completedNgrams(noRepeatNgramSize, history))
+  forbid(logits, completedSequences(banned, history))
   if (output.length < rules.minNewTokens) logits[rules.endOfText] = -Infinity
   if (presence !== 0 || frequency !== 0) penalizePresence(logits, { presence, frequency }, output)
-  const { first = null, last = null, maxNewTokens = 0 } = rules.forced ?? {}
-  if (last !== null && output.length === maxNewTokens - 1) forceToken(logits, last)
-  else if (first !== null && output.length === 0) forceToken(logits, first)
+  const forced = forcedToken(rules, { prompt, output })
+  if (forced !== null) forceToken(logits, forced)
+}
+
+/** The token that comes next whatever the logits; null: there is none. */
+export function forcedToken({ forced }: LogitRules, { output }: History): number | null {
+  if (forced === null) return null
+  const { first, last, maxNewTokens } = forced
+  if (last !== null && output.length === maxNewTokens - 1) return last
+  return output.length === 0 ? first : null
 }

@@ -20,9 +20,14 @@ export function penalizePresence(
   { presence, frequency }: { readonly presence: number; readonly frequency: number },
   made: readonly number[],
 ): void {
+  for (const [token, count] of countsOf(made)) logits[token] = (logits[token] as number) - count * frequency - presence
+}
+
+/** How often each token was made. */
+export function countsOf(made: readonly number[]): ReadonlyMap<number, number> {
   const counts = new Map<number, number>()
   for (const token of made) counts.set(token, (counts.get(token) ?? 0) + 1)
-  for (const [token, count] of counts) logits[token] = (logits[token] as number) - count * frequency - presence
+  return counts
 }
 
 /** Adds to the logits of single tokens. */
@@ -30,29 +35,35 @@ export function addBias(logits: Float32Array, bias: ReadonlyMap<number, number>)
   for (const [token, value] of bias) logits[token] = (logits[token] as number) + value
 }
 
-/** Forbids every token that would make n tokens in a row which stand in `history` already (Paulus et al. 2017, section 2.5). */
-export function banRepeatedNgrams(logits: Float32Array, n: number, history: readonly number[]): void {
+/** Every token that would make n tokens in a row which stand in `history` already (Paulus et al. 2017, section 2.5); none for n = 0. */
+export function completedNgrams(n: number, history: readonly number[]): number[] {
+  const completing: number[] = []
+  if (n === 0) return completing
   const begun = history.length - (n - 1) // Where the n-gram begins that the next token completes.
   for (let start = 0; start + n <= history.length; start++) {
     let same = 0
     while (same < n - 1 && history[start + same] === history[begun + same]) same++
-    if (same === n - 1) logits[history[start + n - 1] as number] = -Infinity
+    if (same === n - 1) completing.push(history[start + n - 1] as number)
   }
+  return completing
 }
 
-/** Forbids the last token of every sequence of `banned` whose others are what `history` ends with. */
-export function banSequences(
-  logits: Float32Array,
-  banned: readonly (readonly number[])[],
-  history: readonly number[],
-): void {
+/** The last token of every sequence of `banned` whose others are what `history` ends with. */
+export function completedSequences(banned: readonly (readonly number[])[], history: readonly number[]): number[] {
+  const completing: number[] = []
   for (const sequence of banned) {
     const others = sequence.length - 1
     if (others > history.length) continue
     let same = 0
     while (same < others && sequence[same] === history[history.length - others + same]) same++
-    if (same === others) logits[sequence[others] as number] = -Infinity
+    if (same === others) completing.push(sequence[others] as number)
   }
+  return completing
+}
+
+/** These tokens cannot come. */
+export function forbid(logits: Float32Array, tokens: readonly number[]): void {
+  for (const token of tokens) logits[token] = -Infinity
 }
 
 /** Nothing else may come; its own logit is 0, whatever it was. */

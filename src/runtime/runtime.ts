@@ -2,6 +2,7 @@
 import type { Graph } from '../graph/graph.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import type { Weights } from '../tensor/weights.ts'
+import type { LogitChanges } from './logit-changes.ts'
 import type { ResidentTraining } from './training.ts'
 
 export type Feeds = Readonly<Record<string, Tensor>>
@@ -64,6 +65,8 @@ export interface TokenChoice {
   readonly topP: number
   /** In [0, 1): drawn is the token at which the probabilities of what is left, added in the order of tokens, pass it. */
   readonly uniform: number
+  /** Of some of the logits, before all of that; `logprob` is of the logits as they were. */
+  readonly changes?: LogitChanges
 }
 
 export interface ChosenToken {

@@ -63,6 +63,11 @@ async function wrongChoice({ choose }: Checked): Promise<string | null> {
   const all = { topK: 0, topP: 1 }
   // Two logits one apart have probabilities of 0.731 and 0.269.
   const nearest = { temperature: 1, topK: 2, topP: 1 }
+  // The first is forbidden, the second halved, the third made less than the fourth.
+  const changes = {
+    tokens: Int32Array.from([1, 2, 3], (rank) => token(vocabulary - rank)),
+    amounts: Float64Array.of(0, 1, Infinity, 0, 2, 0, 1, 1, 2.5),
+  }
   const isFirst = token(vocabulary - 1) < token(vocabulary - 2)
   const cases: [TokenChoice, number][] = [
     [{ temperature: 0, ...all, uniform: 0 }, token(vocabulary - 1)],
@@ -70,6 +75,7 @@ async function wrongChoice({ choose }: Checked): Promise<string | null> {
     [{ temperature: 1, topK: 0, topP: 0.7, uniform: 0.9 }, token(vocabulary - 1)],
     [{ ...nearest, uniform: isFirst ? 0.72 : 0.28 }, token(vocabulary - 1)],
     [{ ...nearest, uniform: isFirst ? 0.74 : 0.26 }, token(vocabulary - 2)],
+    [{ temperature: 0, ...all, uniform: 0, changes }, token(vocabulary - 4)],
   ]
   const logits = new Float32Array(cases.length * vocabulary)
   cases.forEach((_, i) => logits.set(row, i * vocabulary))

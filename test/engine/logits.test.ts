@@ -4,7 +4,12 @@ import { test } from 'node:test'
 import { bestTexts } from '../../src/engine/best-of.ts'
 import { Candidates } from '../../src/engine/candidates.ts'
 import { rulesOf } from '../../src/engine/logit-rules.ts'
-import { banRepeatedNgrams, banSequences, penalizePresence, penalizeRepetition } from '../../src/engine/processors.ts'
+import {
+  completedNgrams,
+  completedSequences,
+  penalizePresence,
+  penalizeRepetition,
+} from '../../src/engine/processors.ts'
 import { greedy } from '../../src/engine/request.ts'
 import { RowPasses } from '../../src/engine/row-passes.ts'
 import { Sampler } from '../../src/engine/sampler.ts'
@@ -144,17 +149,13 @@ test('presence counts once, frequency as often as the token was made', () => {
 })
 
 test('the token that would repeat an n-gram is forbidden, the prompt counted', () => {
-  const logits = row(0, 0, 0, 0)
-  banRepeatedNgrams(logits, 3, [1, 2, 3, 0, 1, 2])
-  assert.deepEqual(logits, row(0, 0, 0, -Infinity))
-  banRepeatedNgrams(logits, 9, [1, 1, 1])
-  assert.deepEqual(logits, row(0, 0, 0, -Infinity))
+  assert.deepEqual(completedNgrams(3, [1, 2, 3, 0, 1, 2]), [3])
+  assert.deepEqual(completedNgrams(9, [1, 1, 1]), [])
+  assert.deepEqual(completedNgrams(0, [1, 1, 1]), [])
 })
 
 test('only the last token of a banned sequence is forbidden, and only behind the others', () => {
-  const logits = row(0, 0, 0, 0)
-  banSequences(logits, [[2], [1, 3], [0, 0, 0]], [0, 1])
-  assert.deepEqual(logits, row(0, 0, -Infinity, -Infinity))
+  assert.deepEqual(completedSequences([[2], [1, 3], [0, 0, 0]], [0, 1]), [2, 3])
 })
 
 test('a banned text is banned at a beginning and behind a space; a request without rules has none', () => {

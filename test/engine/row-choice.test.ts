@@ -3,12 +3,19 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Candidates } from '../../src/engine/candidates.ts'
 import { type Decoding, greedy, type GenerateRequest, type Output } from '../../src/engine/request.ts'
+import { applyRules, rulesOf } from '../../src/engine/logit-rules.ts'
 import { RowPasses } from '../../src/engine/row-passes.ts'
+import { changesOf } from '../../src/engine/rule-changes.ts'
+import { Random } from '../../src/random/random.ts'
+import { changedLogit } from '../../src/runtime/logit-changes.ts'
 import type { RowOutcome, SessionPart, TokenChoice } from '../../src/runtime/runtime.ts'
 import { FakeSession } from './fake-session.ts'
+import { byteTokenizer } from './fake-tokenizer.ts'
 import { collect, request, sampling, serviceError } from './requests.ts'
 import { makeEngine } from './setup.ts'
 
+const seed = Number(process.env['SEED'] ?? 17)
+const vocabulary = 12
 const never = new AbortController().signal
 
 class ChoosingSession extends FakeSession {
@@ -26,7 +33,13 @@ class ChoosingSession extends FakeSession {
       if (choice === null) return row
       this.#passes.logits.set(row)
       if (!row.some(Number.isFinite)) return { token: -1, logprob: 0 }
+      const { changes } = choice
+      changes?.tokens.forEach((token, k) => {
+        this.#passes.logits[token] = changedLogit(row[token] as number, changes, k)
+      })
       const token = this.#tokenOf(choice)
+      // How probable it was by the model itself.
+      this.#passes.logits.set(row)
       return { token, logprob: (row[token] as number) - this.#passes.logSumExp() }
     })
   }
@@ -57,6 +70,19 @@ for (const [what, changes] of Object.entries({
   'several draws of an input': decoded({ n: 3, bestOf: 3 }),
   'the best of several': decoded({ n: 1, bestOf: 4 }),
   'a draw with no alternatives beside it': { ...decoded({}), topLogprobs: 0 },
+  'a penalty': { decoding: { ...greedy, repetitionPenalty: 1.2 }, logprobs: true },
+  'a shortest length': { minNewTokens: 3 },
+  'a draw under all rules': {
+    ...decoded({
+      repetitionPenalty: 1.2,
+      presencePenalty: 0.5,
+      frequencyPenalty: -0.3,
+      noRepeatNgramSize: 2,
+      bannedTokens: [[3], [5, 6]],
+      logitBias: { '7': 4, '9': -100 },
+    }),
+    minNewTokens: 2,
+  },
 } satisfies Record<string, Partial<GenerateRequest>>)) {
   test(`${what} is left to a session that can make it`, async () => {
     const session = new ChoosingSession(257)
@@ -69,8 +95,6 @@ for (const [what, changes] of Object.entries({
 for (const [what, changes] of Object.entries({
   'min-p': decoded({ minP: 0.1 }),
   'typical sampling': decoded({ typicalP: 0.9 }),
-  'a penalty': { decoding: { ...greedy, repetitionPenalty: 1.2 } },
-  'a shortest length': { minNewTokens: 3 },
   alternatives: { topLogprobs: 2 },
   'beam search': { decoding: { ...greedy, strategy: 'beam', beams: 2 } },
 } satisfies Record<string, Partial<GenerateRequest>>)) {
@@ -81,6 +105,42 @@ for (const [what, changes] of Object.entries({
     assert.ok(session.came.tokens === 0 && session.came.logits > 0, JSON.stringify(session.came))
   })
 }
+
+test('rules said as changes of single logits are those that are applied to a row, bit for bit', () => {
+  const random = new Random(seed)
+  const pick = <T>(values: readonly T[]): T => values[random.below(values.length)] as T
+  const draw = (count: number): number[] => Array.from({ length: count }, () => random.below(vocabulary))
+  for (let round = 0; round < 200; round++) {
+    const rules = {
+      bias: new Map(draw(pick([0, 3])).map((token) => [token, 20 * random.normal()])),
+      repetitionPenalty: pick([1, 1.3, 0.7]),
+      noRepeatNgramSize: pick([0, 1, 2]),
+      banned: [draw(1), draw(2), draw(1)].slice(0, random.below(4)),
+      minNewTokens: pick([0, 4]),
+      endOfText: 0,
+      presencePenalty: pick([0, 0.6, -1]),
+      frequencyPenalty: pick([0, 0.3, -0.3]),
+      forced: null,
+    }
+    const history = { prompt: draw(random.below(9)), output: draw(random.below(9)) }
+    const logits = Float32Array.from({ length: vocabulary }, () => 5 * random.normal())
+    const expected = logits.slice()
+    applyRules(rules, history, expected)
+    const changes = changesOf(rules, history)
+    assert.ok(changes !== null && new Set(changes.tokens).size === changes.tokens.length)
+    const actual = logits.slice()
+    changes.tokens.forEach((token, i) => (actual[token] = changedLogit(logits[token] as number, changes, i)))
+    assert.deepEqual(actual, expected, `SEED=${seed}, round ${round}`)
+  }
+})
+
+test('a token that is forced is no change of single logits', () => {
+  const decoding = { ...greedy, repetitionPenalty: 1.5 }
+  const rules = rulesOf(decoding, 0, byteTokenizer, { first: 4, last: 5, maxNewTokens: 3 })
+  assert.ok(rules !== null)
+  const at = (output: readonly number[]): boolean => changesOf(rules, { prompt: [1], output }) === null
+  assert.deepEqual([at([]), at([4]), at([4, 9])], [true, false, true])
+})
 
 test('in one batch some rows come as tokens and others as logits, and each says what it says alone', async () => {
   const kinds: Partial<GenerateRequest>[] = [decoded({ topK: 9 }), decoded({ minP: 0.1 }), {}]

@@ -4,7 +4,8 @@ import { makeGraph } from '../../graph/graph.ts'
 import type { ChosenToken, TokenChoice } from '../runtime.ts'
 import { Executable } from './executable.ts'
 import { lower } from './lower.ts'
-import { appendChoice, choicesInput, chosenToken, logprobsOutput, packedChoices, tokensOutput } from './lower-choice.ts'
+import { appendChoice, changesInput, changesRoom, choicesInput, chosenToken } from './lower-choice.ts'
+import { logprobsOutput, packedChanges, packedChoices, tokensOutput } from './lower-choice.ts'
 import type { ProgramParts } from './executable-cache.ts'
 import { Storage } from './steps.ts'
 
@@ -20,12 +21,17 @@ export function chooseTokens(
   const same = new Storage(4 * rows * vocabulary, 'arena')
   const weights = { address: () => 0n }
   const options = { form: 'float32', bindings: new Map(), weights, kept: new Map([['same', same]]) } as const
+  const room = changesRoom(choices)
   const lowered = lower(graph, options, (l) =>
-    appendChoice(l, { storage: same, offset: 0, stride: vocabulary }, rows, vocabulary),
+    appendChoice(l, { storage: same, offset: 0, stride: vocabulary }, rows, vocabulary, room),
   )
   const executable = new Executable(device, lowered, checked)
-  const packed = packedChoices(choices)
-  const fetched = executable.execute((name) => (name === choicesInput ? packed : logits))
+  const feeds: Record<string, Int32Array | Float32Array> = {
+    logits,
+    [choicesInput]: packedChoices(choices),
+    [changesInput]: packedChanges(choices, room),
+  }
+  const fetched = executable.execute((name) => feeds[name] as Int32Array | Float32Array)
   executable.dispose()
   const tokens = new Int32Array(fetched, executable.offsetOf(tokensOutput), rows)
   const logprobs = new Float32Array(fetched, executable.offsetOf(logprobsOutput), rows)

@@ -6,8 +6,9 @@ import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceR
 import { shiftOf, tokensAndPositions } from '../row-tokens.ts'
 import type { Device } from './device.ts'
 import { ExecutableCache, type Prepared, type ProgramParts } from './executable-cache.ts'
-import type { Executable } from './executable.ts'
-import { appendChoice, choicesInput, chosenToken, logprobsOutput, packedChoices, tokensOutput } from './lower-choice.ts'
+import type { Executable, StepTime } from './executable.ts'
+import { appendChoice, changesInput, changesRoom, choicesInput, chosenToken } from './lower-choice.ts'
+import { logprobsOutput, packedChanges, packedChoices, tokensOutput } from './lower-choice.ts'
 import { at, type Lowering } from './lowering.ts'
 import { CudaRowCache } from './row-cache.ts'
 import type { CudaSourceReader } from './source-reader.ts'
@@ -89,12 +90,25 @@ export class CudaDecodeSession implements DecodeSession {
     return parts.flatMap((part) => this.#run(part, choices.slice(row, (row += part.tokens.length))))
   }
 
+  /** The time of every kernel and product of a greedy step of one part, on the device; what its rows hold is of no use afterwards. */
+  time(part: SessionPart): StepTime[] {
+    const { start, tokens } = part
+    const greedy = { temperature: 0, topK: 0, topP: 1, uniform: 0 }
+    this.#run(
+      part,
+      tokens.map(() => greedy),
+    )
+    return this.#executable(start, tokens.length, widthOf(tokens), 0).time()
+  }
+
   #run({ start, tokens }: SessionPart, choices: readonly (TokenChoice | null)[]): RowOutcome[] {
     const batch = tokens.length
-    const width = bucketOf(Math.max(...tokens.map((row) => row.length)))
+    const width = widthOf(tokens)
     const feeds = this.#feeds(start, tokens, width)
+    const room = changesRoom(choices)
     feeds[choicesInput] = packedChoices(choices)
-    const executable = this.#executable(start, batch, width)
+    feeds[changesInput] = packedChanges(choices, room)
+    const executable = this.#executable(start, batch, width, room)
     const { driver } = this.#device
     const bytes = 4 * this.vocabulary
     const logits = choices.map((choice) => (choice === null ? new Float32Array(this.vocabulary) : null))
@@ -156,8 +170,9 @@ export class CudaDecodeSession implements DecodeSession {
     await this.#reader?.dispose()
   }
 
-  #executable(start: number, batch: number, width: number): Executable {
-    return this.#executables.get([start, batch, width].join(), () => {
+  /** `room` is that of `changesRoom`. */
+  #executable(start: number, batch: number, width: number, room: number): Executable {
+    return this.#executables.get([start, batch, width, room].join(), () => {
       const bindings = new Map([
         ['B', batch],
         ['T', width],
@@ -171,7 +186,7 @@ export class CudaDecodeSession implements DecodeSession {
       const resident = new Map([...this.#cache.resident('past', start), ...cross])
       const finish = (l: Lowering): void => {
         this.#append(l, start, batch, width)
-        appendChoice(l, { storage: logits, offset: 0, stride: this.vocabulary }, batch, this.vocabulary)
+        appendChoice(l, { storage: logits, offset: 0, stride: this.vocabulary }, batch, this.vocabulary, room)
       }
       return { bindings, resident, residentForm: this.#cache.form, kept, finish }
     })
@@ -197,8 +212,8 @@ export class CudaDecodeSession implements DecodeSession {
 const countsInput = 'appended tokens'
 
 /** Widths are powers of two, so that prompts of all lengths share a few graphs. */
-function bucketOf(width: number): number {
-  return 2 ** Math.ceil(Math.log2(width))
+function widthOf(tokens: readonly (readonly number[])[]): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(...tokens.map((row) => row.length))))
 }
 
 /** Without the axis that `stack` put before it: rows of the projection, wherever they lie. */

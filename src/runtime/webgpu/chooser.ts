@@ -23,12 +23,16 @@ export class Chooser {
 
   /** For each row of `logits`, [rows, vocabulary], in order: a token where there is a choice and the device can tell, else its logits. */
   async choose(logits: DeviceTensor, choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]> {
-    const isGreedy = (choice: TokenChoice | null): boolean => choice?.temperature === 0
-    const greedy = choices.some(isGreedy) ? await this.#greedy(logits) : []
-    const drawn = choices.some((choice) => choice !== null && !isGreedy(choice))
-      ? await this.#draw(logits, choices)
+    // Where rules change logits, the largest of those that come back tells the greedy token, too.
+    const isSimple = (choice: TokenChoice | null): boolean => choice?.temperature === 0 && choice.changes === undefined
+    const greedy = choices.some(isSimple) ? await this.#greedy(logits) : []
+    const drawn = choices.some((choice) => choice !== null && !isSimple(choice))
+      ? await this.#draw(
+          logits,
+          choices.map((choice) => (isSimple(choice) ? null : choice)),
+        )
       : []
-    const chosen = choices.map((choice, row) => (isGreedy(choice) ? greedy[row] : drawn[row]) ?? null)
+    const chosen = choices.map((choice, row) => (isSimple(choice) ? greedy[row] : drawn[row]) ?? null)
     const rest = choices.flatMap((_, row) => (chosen[row] === null ? [row] : []))
     const fetched = rest.length === 0 ? new Float32Array(0) : await this.#fetch(logits, rest)
     const size = this.#vocabulary
@@ -49,27 +53,32 @@ export class Chooser {
     })
   }
 
-  /** null where the row's largest logits do not tell, or nothing is to be drawn. */
+  /** null where a row's largest logits and those that rules change do not tell, or nothing is asked for. */
   async #draw(logits: DeviceTensor, choices: readonly (TokenChoice | null)[]): Promise<(ChosenToken | null)[]> {
-    const count = Math.min(bestMax, this.#vocabulary)
-    const session = await this.#device.kept(`best of ${this.#vocabulary}`, 'host', () =>
-      bestModel(this.#vocabulary, count),
+    const [rows, count] = [choices.length, Math.min(bestMax, this.#vocabulary)]
+    const most = Math.max(...choices.map((choice) => choice?.changes?.tokens.length ?? 0))
+    const session = await this.#device.kept(`best of ${this.#vocabulary}${most > 0 ? ', changing' : ''}`, 'host', () =>
+      bestModel(this.#vocabulary, count, most > 0),
     )
-    const scales = Float32Array.from(choices, (choice) =>
-      choice === null || choice.temperature === 0 ? 1 : scaleOf(choice),
-    )
-    const feeds = { logits, scales: new OnnxTensor('float32', scales, [choices.length, 1]) }
-    const { best } = await this.#device.run(session, feeds)
+    const scales = Float32Array.from(choices, (choice) => (choice === null ? 1 : scaleOf(choice)))
+    const changing = new Int32Array(rows * most)
+    choices.forEach((choice, row) => changing.set(choice?.changes?.tokens ?? [], row * most))
+    const { best } = await this.#device.run(session, {
+      logits,
+      scales: new OnnxTensor('float32', scales, [rows, 1]),
+      ...(most > 0 && { changing: ints(changing, [rows, most]) }),
+    })
     const numbers = (best as DeviceTensor).data as Float32Array
-    const width = 2 + 2 * count
+    const width = 2 + 2 * count + most
     return choices.map((choice, row) => {
-      if (choice === null || choice.temperature === 0) return null
+      if (choice === null) return null
       const own = numbers.subarray(row * width, (row + 1) * width)
       const known = {
         sum: own[0] as number,
         sumAtTemperature: own[1] as number,
         logits: own.subarray(2, 2 + count),
-        tokens: own.subarray(2 + count),
+        tokens: own.subarray(2 + count, 2 + 2 * count),
+        changing: own.subarray(2 + 2 * count),
         isWhole: count === this.#vocabulary,
       }
       return drawFrom(known, choice)
@@ -101,10 +110,11 @@ function greedyModel(): Uint8Array {
 }
 
 /**
- * logits [R, vocabulary], scales [R, 1] → best [R, 2 + 2·count]: Σ e^(l − max l), Σ e^(scale·(l − max l)), the largest logits, their
- * tokens. Sorted in parts that a workgroup can hold, and then the best of the parts.
+ * logits [R, vocabulary], scales [R, 1], where asked for int32 changing [R, N] → best [R, 2 + 2·count + N]: Σ e^(l − max l),
+ * Σ e^(scale·(l − max l)), the largest logits, their tokens, the logits of the tokens `changing`. Sorted in parts that a workgroup can
+ * hold, and then the best of the parts.
  */
-function bestModel(vocabulary: number, count: number): Uint8Array {
+function bestModel(vocabulary: number, count: number, isChanging: boolean): Uint8Array {
   const m = new ModelBuilder()
   const [logits, scales] = [m.input('logits', 'float32', ['R', vocabulary]), m.input('scales', 'float32', ['R', 1])]
   const below = belowLargest(m, logits)
@@ -125,7 +135,9 @@ function bestModel(vocabulary: number, count: number): Uint8Array {
     values = second
     tokens = m.emit('GatherElements', [all, at], { axis: 1 })
   }
-  m.output('best', m.emit('Concat', [...sums, values, m.cast(tokens, 'float32')], { axis: 1 }), ['R', 2 + 2 * count])
+  const told = [...sums, values, m.cast(tokens, 'float32')]
+  if (isChanging) told.push(m.emit('GatherElements', [logits, m.input('changing', 'int32', ['R', 'N'])], { axis: 1 }))
+  m.output('best', m.emit('Concat', told, { axis: 1 }), ['R', isChanging ? 'W' : 2 + 2 * count])
   return m.encode()
 }
 

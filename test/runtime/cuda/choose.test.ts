@@ -6,6 +6,7 @@ import { RowPasses } from '../../../src/engine/row-passes.ts'
 import { Random } from '../../../src/random/random.ts'
 import type { CudaRuntime } from '../../../src/runtime/cuda/cuda.ts'
 import type { TokenChoice } from '../../../src/runtime/runtime.ts'
+import { afterChanges, randomChanges } from '../random-changes.ts'
 import { isOnDevice, testCuda } from './runtimes.ts'
 
 const { skip } = testCuda
@@ -40,9 +41,11 @@ function assertAsOnHost(rows: readonly Float32Array[], choices: readonly TokenCh
       .choose(logits, asked)
       .forEach(({ token, logprob }, at) => {
         const [row, choice] = [rows[own[at]!]!, asked[at]!]
-        passes.logits.set(row)
-        const what = `${JSON.stringify(choice)} of ${length} tokens with seed ${seed}`
+        const { changes, ...rest } = choice
+        passes.logits.set(afterChanges(row, choice.changes))
+        const what = `${JSON.stringify(rest)} with ${changes?.tokens.length ?? 0} changes of ${length} tokens with seed ${seed}`
         assert.equal(token, onHost(passes, choice), what)
+        passes.logits.set(row)
         const expected = (row[token] as number) - passes.logSumExp()
         assert.ok(Math.abs(logprob - expected) <= 1e-5 * Math.max(1, Math.abs(expected)), `${logprob} for ${expected}`)
       })
@@ -78,6 +81,26 @@ test('tokens that are drawn, with every filter, are those that the host draws wi
     }))
     assertAsOnHost(rows, choices)
   }
+})
+
+test('rules that change logits, many or few, are in force before anything is chosen, exactly as on the host', {
+  skip,
+}, () => {
+  const random = new Random(seed)
+  const pick = <T>(values: readonly T[]): T => values[random.below(values.length)] as T
+  const rows = [97, 1024].flatMap((vocabulary) =>
+    Array.from({ length: 8 }, () => Float32Array.from({ length: vocabulary }, () => 3 * random.normal())),
+  )
+  const choices = rows.map((row, i) => {
+    // The likeliest among them, and in some rows more than the kernel has threads for at once.
+    const best = row.indexOf(Math.max(...row))
+    const tokens = Array.from({ length: row.length }, (_, token) => token).filter(
+      (token) => token === best || random.next() < pick([0.02, 0.5]),
+    )
+    const filters = { temperature: pick([0, 0.7, 1]), topK: pick([0, 5]), topP: pick([1, 0.8]) }
+    return { ...filters, uniform: random.next(), ...(i % 4 > 0 && { changes: randomChanges(random, tokens) }) }
+  })
+  assertAsOnHost(rows, choices)
 })
 
 test('of equal logits at the border top-k keeps all, and top-p the lower tokens', { skip }, () => {

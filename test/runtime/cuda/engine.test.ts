@@ -2,4 +2,4 @@
 import { testTexts } from '../engine-contract.ts'
 import { testCuda } from './runtimes.ts'
 
-testTexts({ skip: testCuda.skip, open: () => testCuda.open(), maxNewTokens: 16 })
+testTexts({ skip: testCuda.skip, open: () => testCuda.open(), maxNewTokens: 16, bartRows: [0, 5] })

@@ -6,6 +6,7 @@ import { RowPasses } from '../../../src/engine/row-passes.ts'
 import { Random } from '../../../src/random/random.ts'
 import type { TokenChoice } from '../../../src/runtime/runtime.ts'
 import type { WebgpuRuntime } from '../../../src/runtime/webgpu/webgpu.ts'
+import { afterChanges, forbidding, randomChanges } from '../random-changes.ts'
 import { testWebgpu } from './runtimes.ts'
 
 const { skip } = testWebgpu
@@ -41,9 +42,11 @@ async function assertAsOnHost(
     const [row, choice] = [rows[i]!, choices[i]!]
     if (outcome instanceof Float32Array) return assert.deepEqual(outcome, row)
     tokens += 1
-    passes.logits.set(row)
-    const what = `${JSON.stringify(choice)} of ${vocabulary} tokens with seed ${seed}`
+    passes.logits.set(afterChanges(row, choice.changes))
+    const { changes, ...rest } = choice
+    const what = `${JSON.stringify(rest)} with ${changes?.tokens.length ?? 0} changes of ${vocabulary} tokens with seed ${seed}`
     assert.equal(outcome.token, onHost(passes, choice), what)
+    passes.logits.set(row)
     const expected = (row[outcome.token] as number) - passes.logSumExp()
     assert.ok(Math.abs(outcome.logprob - expected) <= 1e-5 * Math.max(1, Math.abs(expected)), what)
   })
@@ -89,6 +92,36 @@ test('tokens that are drawn, with every filter, are those that the host draws wi
       `${tokens} of ${rows.length} rows of ${vocabulary}, seed ${seed}`,
     )
     if (vocabulary <= 64) assert.equal(tokens, rows.length)
+  }
+})
+
+test('rules that change logits are in force before anything is chosen, exactly as on the host, and only a row whose largest are all changed comes back', {
+  skip,
+}, async () => {
+  const random = new Random(seed)
+  const pick = <T>(values: readonly T[]): T => values[random.below(values.length)] as T
+  for (const vocabulary of [31, 5003]) {
+    const rows = Array.from({ length: 18 }, () => Float32Array.from({ length: vocabulary }, () => 4 * random.normal()))
+    const choices = rows.map((row, i) => {
+      const order = Array.from(row, (_, token) => token).toSorted((a, b) => (row[b] as number) - (row[a] as number))
+      // The likeliest are what rules change most.
+      const tokens =
+        i === 0
+          ? order.slice(0, Math.min(80, vocabulary - 1))
+          : order.filter((_, rank) => random.next() < 20 / (20 + 10 * rank))
+      const filters =
+        i % 2 === 0 ? { temperature: 0, topK: 0, topP: 1 } : { temperature: 0.8, topK: pick([0, 5]), topP: 0.7 }
+      return {
+        ...filters,
+        uniform: random.next(),
+        ...(i % 6 !== 5 && { changes: i === 0 ? forbidding(tokens) : randomChanges(random, tokens) }),
+      }
+    })
+    const tokens = await assertAsOnHost(rows, choices)
+    // All greedy ones but the first, and those with top-k.
+    const told = choices.filter(({ temperature, topK }, i) => i > 0 && (temperature === 0 || topK > 0)).length
+    assert.ok(tokens >= told, `${tokens} of ${told} rows of ${vocabulary}, seed ${seed}`)
+    if (vocabulary > 80) assert.ok(tokens < rows.length)
   }
 })
 

@@ -14,6 +14,15 @@ struct Choice {
   float uniform;
 };
 
+/** Of one logit: `added`; then a penalty divides what is positive and multiplies what is negative; then `taken`, which may be infinite. A token below 0: none. */
+struct Change {
+  double added;
+  double penalty;
+  double taken;
+  int token;
+  int padding;
+};
+
 struct Pair {
   float mass;
   float count;
@@ -45,7 +54,7 @@ __device__ __forceinline__ Best better(Best a, Best b) {
 }
 
 /** The largest logit and the lowest token that has it, the same in every thread. */
-__device__ __forceinline__ Best blockBest(const float* __restrict__ logits, int vocabulary) {
+__device__ __forceinline__ Best blockBest(const float* logits, int vocabulary) {
   __shared__ Best partial[CHOICE_WARPS];
   Best own = {-INFINITE, NO_TOKEN};
   for (int v = threadIdx.x; v < vocabulary; v += CHOICE_THREADS)
@@ -73,7 +82,7 @@ __device__ __forceinline__ float ofOrder(unsigned order) {
 }
 
 /** The k-th largest logit, by halving: k or more are at least as large as what `low` stands for, fewer as what `high` does. */
-__device__ __forceinline__ float kthLargest(const float* __restrict__ logits, int vocabulary, int k, float largest, int& turn) {
+__device__ __forceinline__ float kthLargest(const float* logits, int vocabulary, int k, float largest, int& turn) {
   unsigned low = orderOf(-INFINITE), high = orderOf(largest) + 1u;
   while (high - low > 1u) {
     unsigned middle = low + (high - low) / 2u;
@@ -188,8 +197,15 @@ __device__ __forceinline__ int drawn(Kept kept, const float* weights, int vocabu
   return answer;
 }
 
-/** `weights` is room for as many numbers as there are logits. A token below 0: no logit is finite. `logprobs` are those of softmax(logits). */
-extern "C" __global__ void __launch_bounds__(CHOICE_THREADS) choose(const float* __restrict__ logits, float* weights, const Choice* __restrict__ choices, int* __restrict__ tokens, float* __restrict__ logprobs, int vocabulary) {
+/** Rounded to float32 after each part, as the host does it. */
+__device__ __forceinline__ float changed(float logit, const Change& change) {
+  float sum = (float)(logit + change.added);
+  float penalized = (float)(sum < 0.0f ? sum * change.penalty : sum / change.penalty);
+  return (float)(penalized - change.taken);
+}
+
+/** `weights` is room for as many numbers as there are logits, and `changes` of each row [changesMax], each token once. A token below 0: no logit is finite. `logprobs` are those of softmax(logits). */
+extern "C" __global__ void __launch_bounds__(CHOICE_THREADS) choose(const float* __restrict__ logits, float* weights, const Choice* __restrict__ choices, int* __restrict__ tokens, float* __restrict__ logprobs, const Change* __restrict__ changes, int changesMax, int vocabulary) {
   Choice choice = choices[blockIdx.x];
   if (choice.scale < 0.0f) {
     if (threadIdx.x == 0) {
@@ -202,16 +218,32 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS) choose(const float*
   const float* row = logits + (long long)blockIdx.x * vocabulary;
   float* own = weights + (long long)blockIdx.x * vocabulary;
   Best best = blockBest(row, vocabulary);
-  bool isFinite = fabsf(best.logit) < INFINITE;
+  float largest = best.logit;
   Pair all = {0.0f, 0.0f};
-  for (int v = threadIdx.x; v < vocabulary; v += CHOICE_THREADS) all.mass += expf(row[v] - best.logit);
+  for (int v = threadIdx.x; v < vocabulary; v += CHOICE_THREADS) all.mass += expf(row[v] - largest);
   all = blockPair(all, turn);
+  // What is chosen from: the logits, or a copy that the rules have changed.
+  const float* seen = row;
+  if (changesMax > 0) {
+    for (int v = threadIdx.x; v < vocabulary; v += CHOICE_THREADS) own[v] = row[v];
+    __syncthreads();
+    for (int i = threadIdx.x; i < changesMax; i += CHOICE_THREADS) {
+      Change change = changes[(long long)blockIdx.x * changesMax + i];
+      if (change.token >= 0) own[change.token] = changed(own[change.token], change);
+    }
+    __syncthreads();
+    seen = own;
+    best = blockBest(seen, vocabulary);
+  }
+  bool isFinite = fabsf(best.logit) < INFINITE && fabsf(largest) < INFINITE;
   int token = isFinite ? best.token : -1;
   if (isFinite && choice.scale > 0.0f) {
-    float floor = choice.topK > 0 && choice.topK < vocabulary ? kthLargest(row, vocabulary, choice.topK, best.logit, turn) : -INFINITE;
+    float floor = choice.topK > 0 && choice.topK < vocabulary ? kthLargest(seen, vocabulary, choice.topK, best.logit, turn) : -INFINITE;
     Pair sum = {0.0f, 0.0f};
+    // Each thread reads what it writes, so that one may take the place of the other.
     for (int v = threadIdx.x; v < vocabulary; v += CHOICE_THREADS) {
-      own[v] = row[v] >= floor ? expf((row[v] - best.logit) * choice.scale) : 0.0f;
+      float logit = seen[v];
+      own[v] = logit >= floor ? expf((logit - best.logit) * choice.scale) : 0.0f;
       sum.mass += own[v];
     }
     sum = blockPair(sum, turn);
@@ -221,5 +253,5 @@ extern "C" __global__ void __launch_bounds__(CHOICE_THREADS) choose(const float*
   }
   if (threadIdx.x > 0) return;
   tokens[blockIdx.x] = token;
-  logprobs[blockIdx.x] = token < 0 ? 0.0f : row[token] - best.logit - logf(all.mass);
+  logprobs[blockIdx.x] = token < 0 ? 0.0f : row[token] - largest - logf(all.mass);
 }
