@@ -110,7 +110,7 @@ async function openCuda({ data, cudaLibraries, weights, warn, onLost }: RuntimeO
 }
 
 /** null where `auto` finds no GPU, or one that is none: a driver that computes on the CPU is slower than our own way to do it. */
-async function openWebgpu({ choice, room, gpus, onLost }: RuntimeOptions): Promise<OpenedRuntime | null> {
+async function openWebgpu({ choice, room, gpus, warn, onLost }: RuntimeOptions): Promise<OpenedRuntime | null> {
   const { describeAdapter, findAdapters, isGpuThere } = await import('./webgpu/adapters.ts')
   // Where the system shows no GPU, auto does not even load what would list them.
   if (choice === 'auto' && gpus === undefined && !isGpuThere()) return null
@@ -124,7 +124,7 @@ async function openWebgpu({ choice, room, gpus, onLost }: RuntimeOptions): Promi
   const { openWebgpuRuntime } = await import('./webgpu/webgpu.ts')
   const { wrongResults } = await import('./self-check.ts')
   const trust = new Trust(onLost)
-  const runtime = await openWebgpuRuntime({ adapter, onLost: trust.heard })
+  const runtime = await openWebgpuRuntime({ adapter, onLost: trust.heard, warn })
   const wrong = await wrongResults(runtime)
   if (wrong !== null) throw new Error(`${describeAdapter(adapter)} computes wrong results: ${wrong}`)
   trust.isGiven = true

@@ -144,7 +144,7 @@ test('the image is built in two stages, runs as a user of its own, and starts th
   assert.deepEqual(JSON.parse((image[start] as string).slice('CMD '.length)), ['node', 'dist/src/cli/cli.js'])
 })
 
-for (const file of ['docker/Dockerfile', 'docker/Dockerfile.cuda']) {
+for (const file of ['docker/Dockerfile', 'docker/Dockerfile.cuda', 'docker/Dockerfile.webgpu']) {
   test(`everything that the image of ${file} copies is in the repository and let through by .dockerignore`, async () => {
     const kept = (await readFile('.dockerignore', 'utf8')).split('\n').filter((line) => line.startsWith('!'))
     const copies = (await readStages(file))
@@ -160,6 +160,22 @@ for (const file of ['docker/Dockerfile', 'docker/Dockerfile.cuda']) {
     }
   })
 }
+
+test('beside the compose file, that for a GPU gives API and worker its image and the device', async () => {
+  const { services } = parse(await readFile('docker/compose.webgpu.yml', 'utf8'), { merge: true }) as {
+    services: Record<string, { build: { dockerfile: string }; devices: string[]; environment?: unknown }>
+  }
+  const { services: base } = await readCompose()
+  assert.deepEqual(Object.keys(services), ['api', 'worker'])
+  for (const [name, { build, devices, environment }] of Object.entries(services)) {
+    assert.ok(name in base && existsSync(build.dockerfile))
+    assert.deepEqual(devices, ['/dev/dri'])
+    // The image says what runs the model, and nothing here takes that back.
+    assert.equal(environment, undefined)
+    assert.equal('RUNTIME' in environmentOf(base[name as 'api']), false)
+  }
+  assert.ok((await readStages('docker/Dockerfile.webgpu')).at(-1)?.some((line) => line.includes(' RUNTIME=webgpu')))
+})
 
 test("the image's health check passes for a service that answers, and fails for none", async () => {
   const [, image] = (await readStages()) as [string[], string[]]

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node'
 import { sizeOf } from '../../tensor/tensor.ts'
-import type { Adapter } from './adapters.ts'
+import { type Adapter, describeAdapter } from './adapters.ts'
 import { ModelBuilder } from './model-builder.ts'
 import { mebibytes } from './room.ts'
 
@@ -135,15 +135,23 @@ export class Device {
   /** The provider tells nobody that an allocation failed: what is read back is not the `last` number that was written. */
   async checkRoom(tensor: DeviceTensor, last: number, what: string): Promise<void> {
     const size = sizeOf(tensor.dims)
-    const session = await this.kept('last', 'host', () => {
+    const found = await this.numberAt(tensor, size - 1)
+    if (Object.is(found, last) || found === last) return
+    throw new WebgpuUnavailable(
+      `there is no room for ${what}, ${mebibytes(4 * size)}, on ${describeAdapter(this.adapter)}`,
+    )
+  }
+
+  /** One number of a tensor, all of its numbers in a row. */
+  async numberAt(tensor: DeviceTensor, index: number): Promise<number> {
+    const session = await this.kept('number', 'host', () => {
       const m = new ModelBuilder()
       const [x, at] = [m.input('x', 'float32', ['N']), m.input('at', 'int32', [1])]
       m.output('y', m.emit('Gather', [x, at], { axis: 0 }), [1])
       return m.encode()
     })
-    const { y } = await this.run(session, { x: viewOf(tensor, [size]), at: ints([size - 1], [1]) })
-    if (Object.is((y as OnnxTensor).data[0], last) || (y as OnnxTensor).data[0] === last) return
-    throw new WebgpuUnavailable(`there is no room for ${what}, ${mebibytes(4 * size)}, on ${this.adapter.name}`)
+    const { y } = await this.run(session, { x: viewOf(tensor, [sizeOf(tensor.dims)]), at: ints([index], [1]) })
+    return (y as OnnxTensor).data[0] as number
   }
 
   /** null: the device computes. Otherwise why it does not. */

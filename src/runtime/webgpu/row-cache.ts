@@ -123,11 +123,26 @@ export class WebgpuRowCache {
     if (this.#roomySteps <= shrinkSteps) return
     this.#roomySteps = 0
     const model = await this.#model('slice', () => sliceModel(this.layout))
-    this.#capacity = this.#capacityFor(needed)
-    const all = { start: longs([0]), end: longs([this.layout.rowsMax]), positions: longs([this.#capacity]) }
+    const earlier = this.#capacity
+    const later = this.#capacityFor(needed)
+    const { rowsMax, heads, headDim } = this.layout
+    const all = { start: longs([0]), end: longs([rowsMax]), positions: longs([later]) }
     const sliced = await this.#device.run(model, { ...all, ...this.#feeds() })
+    const smaller = this.#tensors.map((_, i) => sliced[cacheOutput(i)] as DeviceTensor)
+    for (const [i, tensor] of smaller.entries()) {
+      const old = this.#tensors[i] as DeviceTensor
+      // The last that was taken over lies before so many positions of the last row, of keys or of whole values.
+      const behind = (earlier - later) * (i % 2 === 0 ? 1 : headDim)
+      const last = await this.#device.numberAt(old, rowsMax * heads * headDim * earlier - 1 - behind)
+      await this.#device.checkRoom(
+        tensor,
+        last,
+        `a KV cache of ${rowsMax} rows of ${later} positions beside the earlier`,
+      )
+    }
     for (const tensor of this.#tensors) tensor.dispose()
-    this.#tensors = this.#tensors.map((_, i) => sliced[cacheOutput(i)] as DeviceTensor)
+    this.#tensors = smaller
+    this.#capacity = later
   }
 
   dispose(): void {

@@ -21,8 +21,13 @@ export interface WebgpuRuntime extends Runtime {
   choose(logits: Float32Array, choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]>
 }
 
+export interface WebgpuOptions extends DeviceOptions {
+  /** Hears that something asked for is not there. */
+  readonly warn?: (message: string) => void
+}
+
 /** Throws `WebgpuUnavailable` where the provider finds no GPU that works. */
-export async function openWebgpuRuntime(options: DeviceOptions): Promise<WebgpuRuntime> {
+export async function openWebgpuRuntime({ warn = () => undefined, ...options }: WebgpuOptions): Promise<WebgpuRuntime> {
   const device = await Device.open(options)
   const parts = { device, weights: new DeviceWeights(device) }
   return {
@@ -40,8 +45,15 @@ export async function openWebgpuRuntime(options: DeviceOptions): Promise<WebgpuR
       there.dispose()
       return chosen
     },
-    fastForm: async () => 'float32',
-    decodingForm: async () => 'float32',
+    fastForm: async (_graph, _weights, wanted) => {
+      if (wanted === undefined)
+        warn('precision fast: the webgpu runtime has no form of 8 or 16 bits, this training is in float32')
+      return 'float32'
+    },
+    decodingForm: async () => {
+      warn('PRECISION=fast: the webgpu runtime has no form of 8 or 16 bits, it generates in float32')
+      return 'float32'
+    },
     openSession: async (forward, weights, layout, form = 'float32', encoder = null) => {
       assertForm(form)
       return openSession(parts, forward, weights, layout, encoder)

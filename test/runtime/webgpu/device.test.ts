@@ -6,6 +6,7 @@ import { findAdapters, type Adapter } from '../../../src/runtime/webgpu/adapters
 import { Device, viewOf } from '../../../src/runtime/webgpu/device.ts'
 import { ModelBuilder } from '../../../src/runtime/webgpu/model-builder.ts'
 import { PastStore } from '../../../src/runtime/webgpu/past-store.ts'
+import { WebgpuRowCache } from '../../../src/runtime/webgpu/row-cache.ts'
 import { testWebgpu } from './runtimes.ts'
 
 const { skip } = testWebgpu
@@ -52,6 +53,39 @@ test('a prefix is on the device once, whoever asks for it again, and two of one 
   assert.deepEqual([...(await device.fetch(first))], [...keys, ...keys.map((each) => each + 12)])
   store.dispose()
   assert.equal(store.bytes, 0)
+  await device.dispose()
+})
+
+test('a cache that shrinks once nobody is long any more takes over what it holds', { skip }, async () => {
+  const device = await open(assert.fail)
+  const layout = { layers: 1, heads: 2, headDim: 3, rowsMax: 2, positionsMax: 300 }
+  const store = new PastStore(device, layout)
+  const cache = new WebgpuRowCache(device, store, layout)
+  const past = (length: number) => {
+    const numbers = Float32Array.from({ length: 12 * length }, (_, i) => 1 + i)
+    return { keys: numbers.subarray(6 * length), values: numbers.subarray(0, 6 * length), length }
+  }
+  const held = async (): Promise<{ positions: number; numbers: number[][] }> => {
+    await cache.settle(0)
+    const tensors = await cache.rows(0, 1, 2)
+    const [keys, values] = [await device.fetch(tensors[0]!), await device.fetch(tensors[1]!)]
+    const positions = keys.length / 6
+    const [ofKeys, ofValues] = [keys, values].map((each) => [...each])
+    // Two positions of the last head.
+    const numbers = [ofKeys!.slice(-positions).slice(0, 2), ofValues!.slice(-3 * positions).slice(0, 6)]
+    return { positions, numbers }
+  }
+  cache.seed(0, past(2))
+  cache.seed(1, past(250))
+  const before = await held()
+  cache.release([1])
+  for (let step = 0; step < 258; step++) await cache.shrink()
+  const after = await held()
+  assert.ok(after.positions <= before.positions / 4, `${after.positions} of ${before.positions} positions`)
+  assert.deepEqual(after.numbers, before.numbers)
+  assert.deepEqual(after.numbers[1], [7, 8, 9, 10, 11, 12])
+  store.dispose()
+  cache.dispose()
   await device.dispose()
 })
 

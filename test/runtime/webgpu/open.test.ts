@@ -37,6 +37,13 @@ test('webgpu takes the GPU that Vulkan lists, and names it with its memory', { s
   assert.match(info.device, isOnDevice ? /GiB/ : /^SwiftShader .*, software, \d+\.\d GiB$/)
 })
 
+test('PRECISION=fast is float32 on a GPU of this kind, and the log says so', { skip }, async () => {
+  const { runtime } = await open('webgpu')
+  const model = await openModel('test/golden/gpt2/model')
+  assert.equal(await runtime.decodingForm(model.forwardGraph(), model.weights), 'float32')
+  assert.match(warnings.join(), /PRECISION=fast: the webgpu runtime has no form of 8 or 16 bits/)
+})
+
 test('auto takes a GPU that works, where there is no NVIDIA device', { skip }, async () => {
   const { info } = await open('auto', shown({ kind: 'integrated' }))
   assert.equal(info.name, 'webgpu')
