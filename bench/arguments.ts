@@ -28,14 +28,19 @@ const { values, positionals } = parseArgs({
     clients: { type: 'string', default: '64' },
     prefixes: { type: 'string' },
     seed: { type: 'string', default: '1' },
+    quick: { type: 'boolean', default: false },
+    'peft-device': { type: 'string', default: 'cuda' },
     write: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
 
-export const { json, help, python, write, runtime: runtimeName, shape: shapeNamed } = values
+export const { json, help, python, quick, runtime: runtimeName, shape: shapeNamed } = values
+if (quick && values.write) throw new Error('figures of --quick mean nothing: they do not go into the page')
+export const { write } = values
 export const peftDtype = values['peft-dtype']
+export const peftDevice = values['peft-device']
 export const pythonCtranslate2 = values['python-ctranslate2'] ?? values.python
 export const words: readonly string[] = positionals
 export const rivals: readonly string[] = values.against.split(',').filter((each) => each !== '')
@@ -78,7 +83,7 @@ export function part(): Part {
 }
 
 /** A folder named with --model, or one with seeded weights of the shape. */
-export function modelFolder(shape: string | undefined = values.shape): Promise<string> {
+export function modelFolder(shape: string | undefined = values.shape ?? (quick ? 'tiny' : undefined)): Promise<string> {
   if (shape === undefined) return Promise.resolve(values.model)
   if (shape in shapes) return shapeModel(shape as ShapeName, benchFolder)
   throw new Error(`--shape is ${shape}, known are ${Object.keys(shapes).join(' and ')}\n${usage}`)

@@ -7,8 +7,9 @@ import { usage } from './usage.ts'
 
 async function run(): Promise<void> {
   const [name = '', ...rest] = given.words
-  const command = given.runtimeName === 'cuda' ? onDevice : commands[name]
-  if (command === undefined || rest.length > 0) throw new Error(`${given.words.join(' ')} is no benchmark\n${usage}`)
+  const command = given.runtimeName === 'onnx' ? commands[name] : onDevice[given.runtimeName]
+  if (command === undefined || rest.length > 0 || (given.runtimeName !== 'onnx' && name !== ''))
+    throw new Error(`${given.words.join(' ')} on ${given.runtimeName} is no benchmark\n${usage}`)
   const [machine, threads] = [describeMachine(), given.count('threads')]
   const { figures, sections = [] } = await command(await given.modelFolder())
   print({ ...figures, ...machine, threads })

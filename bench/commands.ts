@@ -1,4 +1,5 @@
 // The benchmarks by name: what each measures, and the sections of docs/benchmarks.md that it can write.
+import path from 'node:path'
 import { openModel } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
@@ -6,9 +7,11 @@ import * as given from './arguments.ts'
 import { measureChoice } from './choose.ts'
 import { measureChoosing } from './choosing.ts'
 import { measureCuda } from './cuda.ts'
+import { cudaSections, webgpuSections } from './device-report.ts'
+import { measuredBesideCpu, measuredWork, triedWork } from './device-work.ts'
 import { compareForms, compareTexts, packedRuntime, type FormOptions } from './decoding-forms.ts'
 import { runE2e } from './e2e/e2e.ts'
-import { checkpointFolder } from './folders.ts'
+import { benchFolder, checkpointFolder } from './folders.ts'
 import { measureGaps } from './gaps.ts'
 import { compareGeneration } from './generate-peft.ts'
 import { measureLoad } from './load/load.ts'
@@ -33,6 +36,7 @@ import type { Section } from './sections.ts'
 import { measureService } from './service.ts'
 import { compareSources } from './sources.ts'
 import { usage } from './usage.ts'
+import { measureWebgpu } from './webgpu.ts'
 
 export interface Outcome {
   /** Figures by name, printed. */
@@ -225,12 +229,32 @@ const report: Command = async (folder) => {
   return { figures, sections }
 }
 
-/** On the GPU alone. */
-export const onDevice: Command = async (folder) => {
-  const python = given.rivals.includes('peft') ? given.python : null
-  const options = { ...common(), folder, python, libraries: given.cudaLibraries() }
-  return { figures: await measureCuda(await openModel(folder), options) }
+/** On an NVIDIA GPU. Each part is printed as it is there, and all of them at the end. */
+const onCuda: Command = async (folder) => {
+  const peft = given.rivals.includes('peft') ? { python: given.python, device: given.peftDevice } : null
+  const options = {
+    ...common(),
+    folder,
+    largeFolder: await given.modelFolder(given.quick ? 'tiny' : 'gpt2-medium'),
+    work: given.quick ? triedWork : measuredWork,
+    peft,
+    write: given.write,
+    libraries: given.cudaLibraries(),
+    kernels: path.join(benchFolder, 'kernels'),
+  }
+  const figures = await measureCuda(options, (part) => process.stderr.write(`${JSON.stringify(part)}\n`))
+  return { figures, sections: cudaSections(figures) }
 }
+
+/** On whatever GPU there is, in turn with the CPU. */
+const onWebgpu: Command = async (folder) => {
+  const work = given.quick ? triedWork : measuredBesideCpu
+  const figures = await measureWebgpu({ ...common(), folder, work, write: given.write })
+  return { figures, sections: webgpuSections(figures) }
+}
+
+/** On a GPU alone, by the name of its runtime. */
+export const onDevice: Readonly<Record<string, Command>> = { cuda: onCuda, webgpu: onWebgpu }
 
 export const commands: Readonly<Record<string, Command>> = {
   '': canonical,

@@ -1,8 +1,9 @@
 // Times decode steps of several rows, each with a prefix of its own, and the plainest read of the same weights.
+import assert from 'node:assert/strict'
 import { Worker } from 'node:worker_threads'
 import type { Model } from '../src/model/model.ts'
 import { Random } from '../src/random/random.ts'
-import type { DecodeSession, Runtime } from '../src/runtime/runtime.ts'
+import type { DecodeSession, Past, Runtime } from '../src/runtime/runtime.ts'
 import { sizeOf } from '../src/tensor/tensor.ts'
 
 export interface DecodingWorkload {
@@ -25,8 +26,37 @@ export async function openDecodingBench(
   workload: DecodingWorkload,
   form: string = 'float32',
 ): Promise<DecodingBench> {
-  const { rows, promptLength, prefixLength } = workload
-  const { layers, heads, headDim, vocabulary } = model.config
+  const { rows } = workload
+  const { pasts, prompts } = decodingInputs(model, workload)
+  const session = await runtime.openSession(
+    model.forwardGraph(),
+    model.weights,
+    { ...model.config, rowsMax: rows },
+    form,
+  )
+  let next: readonly number[][] = prompts
+  const run = async (): Promise<number> => {
+    const startMs = performance.now()
+    next = await likeliest(session, next)
+    return performance.now() - startMs
+  }
+  return {
+    prefill: async () => {
+      pasts.forEach((each, row) => session.seed(row, each))
+      next = prompts
+      return run()
+    },
+    step: run,
+    dispose: () => session.dispose(),
+  }
+}
+
+/** Drawn from a seed: what rows start from, and what they read. */
+export function decodingInputs(
+  { config }: Model,
+  { rows, promptLength, prefixLength }: DecodingWorkload,
+): { readonly pasts: readonly Past[]; readonly prompts: number[][] } {
+  const { layers, heads, headDim, vocabulary } = config
   const random = new Random(2)
   const past = (): Float32Array =>
     Float32Array.from({ length: layers * heads * prefixLength * headDim }, () => 0.1 * random.normal())
@@ -34,27 +64,21 @@ export async function openDecodingBench(
   const prompts = Array.from({ length: rows }, () =>
     Array.from({ length: promptLength }, () => Math.floor(random.next() * vocabulary)),
   )
-  const session = await runtime.openSession(
-    model.forwardGraph(),
-    model.weights,
-    { ...model.config, rowsMax: rows },
-    form,
+  return { pasts, prompts }
+}
+
+/** Appends tokens to rows from the first on, and answers the likeliest next of each: chosen where the session computes, if it can. */
+async function likeliest(session: DecodeSession, tokens: readonly number[][]): Promise<number[][]> {
+  if (session.choose === undefined) return largest(session, await session.extend(0, tokens))
+  const greedy = { temperature: 0, topK: 0, topP: 1, uniform: 0 }
+  const outcomes = await session.choose(
+    [{ start: 0, tokens }],
+    tokens.map(() => greedy),
   )
-  let logits = new Float32Array()
-  return {
-    prefill: async () => {
-      const startMs = performance.now()
-      pasts.forEach((each, row) => session.seed(row, each))
-      logits = (await session.extend(0, prompts)) as Float32Array<ArrayBuffer>
-      return performance.now() - startMs
-    },
-    step: async () => {
-      const startMs = performance.now()
-      logits = (await session.extend(0, largest(session, logits))) as Float32Array<ArrayBuffer>
-      return performance.now() - startMs
-    },
-    dispose: () => session.dispose(),
-  }
+  return outcomes.map((outcome) => {
+    assert.ok('token' in outcome, 'a session that chooses can tell the largest logit')
+    return [outcome.token]
+  })
 }
 
 /** The likeliest token of each row. */

@@ -1,7 +1,7 @@
 // Trains in turn with PEFT, round by round, so that both meet the same weather on the machine.
 import { median, spread, type Figures } from './machine.ts'
 import { openPeft } from './peft-process.ts'
-import type { TrainingBench } from './train.ts'
+import type { TrainingBench, TrainingWorkload } from './train.ts'
 
 export interface PeftOptions {
   readonly folder: string
@@ -13,18 +13,21 @@ export interface PeftOptions {
   /** PyTorch's name of it; the CPU unless said. */
   readonly device?: string
   readonly rounds: number
+  /** Steps of each side in one round; 2 unless said. */
+  readonly stepsPerRound?: number
   /** Of the program, besides. */
   readonly flags?: readonly string[]
   /** Real batches in place of the made-up one: a file for `--examples`, and how many batches are a pass. */
   readonly real?: { readonly file: string; readonly theirSteps: number; readonly ourSteps: number }
 }
 
-/** Steps of each side in one round. */
-const stepsPerRound = 2
+/** Of the program: the same work as ours. */
+export const trainingFlags = ({ batchSize, length, targets, prefixLength }: TrainingWorkload): string[] =>
+  ['--batch', batchSize, '--tokens', length, '--targets', targets, '--prefix-length', prefixLength].map(String)
 
 export async function comparePeft(
   bench: TrainingBench,
-  { folder, python, dtype, threads, device = 'cpu', rounds, flags: more = [], real }: PeftOptions,
+  { folder, python, dtype, threads, device = 'cpu', rounds, stepsPerRound = 2, flags: more = [], real }: PeftOptions,
 ): Promise<Figures> {
   const flags = ['--model', folder, '--threads', String(threads), '--dtype', dtype, '--device', device]
   const peft = await openPeft(python, 'peft_train.py', [

@@ -11,6 +11,8 @@ import { gpt2Weights } from '../src/model/gpt2.ts'
 
 /** What config.json says. No token is forced, so that every step is one like the others. */
 export const shapes = {
+  // The vocabulary is that of the default model's tokenizer. For trying a bench, not for figures.
+  tiny: gpt2Shape(2, 2, 128, 4096),
   gpt2: gpt2Shape(12, 12, 768),
   'gpt2-medium': gpt2Shape(24, 16, 1024),
   'bart-base': {
@@ -40,16 +42,16 @@ export const shapes = {
 export type ShapeName = keyof typeof shapes
 type Tensors = ReadonlyMap<string, readonly number[]>
 
-function gpt2Shape(layers: number, heads: number, width: number) {
+function gpt2Shape(layers: number, heads: number, width: number, vocabulary = 50257) {
   return {
     model_type: 'gpt2',
     architectures: ['GPT2LMHeadModel'],
     activation_function: 'gelu_new',
     n_positions: 1024,
-    vocab_size: 50257,
+    vocab_size: vocabulary,
     layer_norm_epsilon: 1e-5,
-    bos_token_id: 50256,
-    eos_token_id: 50256,
+    bos_token_id: vocabulary - 1,
+    eos_token_id: vocabulary - 1,
     resid_pdrop: 0,
     embd_pdrop: 0,
     attn_pdrop: 0,

@@ -25,13 +25,17 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   --clients N                of serve: at once (default 64)
   --prefixes N               stored, of serve (default 100) and of prefixes (default 1000)
   --seed N                   of what is drawn (default 1)
-  --shape gpt2|gpt2-medium|bart-base   seeded weights of that shape, made once
+  --shape gpt2|gpt2-medium|bart-base   seeded weights of that shape, made once; tiny is for trying a bench
   --model DIR                a model folder (default: the model that comes with the project)
   --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes, generate and choosing 32)
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
   --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
-  --runtime cuda             on an NVIDIA GPU: both precisions, 1 and 64 rows, time and limit of each kernel; PEFT is in bfloat16 on the same one
+  --runtime cuda             on an NVIDIA GPU: training and decoding beside PEFT in bfloat16, several trainings in a step, GPT-2 medium
+                             beside the most that products reach, time and limit of each kernel
+  --runtime webgpu           on any GPU: training and decoding steps in turn with the CPU
+  --quick                    of these two: each part once with the tiny shape, to try the bench itself
+  --peft-device cpu          PyTorch's name of what PEFT runs on beside --runtime cuda (default cuda)
   --python-ctranslate2 PATH  of sources: the Python that has it (default: --python)
   --against peft             train step by step in turn with PEFT; needs --python PATH with torch, transformers and peft
   --peft-dtype bfloat16      PEFT's (default float32)

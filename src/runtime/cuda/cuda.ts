@@ -7,6 +7,7 @@ import type { ResidentTraining } from '../training.ts'
 import { chooseTokens } from './chooser.ts'
 import { CudaDecodeSession } from './decode-session.ts'
 import { Device, type DeviceOptions } from './device.ts'
+import { timeProducts } from './product-times.ts'
 import { CudaProgram } from './program.ts'
 import { CudaSourceReader } from './source-reader.ts'
 import { forms, type Form } from './steps.ts'
@@ -35,6 +36,8 @@ export interface CudaRuntime extends Runtime {
   readonly training: CudaTraining
   /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
   choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
+  /** Milliseconds of each of `count` products of two square matrices of that size. */
+  timeProducts(size: number, form: Form, count: number): number[]
   compile(graph: Graph, weights: Weights, form?: string): Promise<CudaProgram>
   openSession(
     forward: Graph,
@@ -66,6 +69,7 @@ export function openCudaRuntime({ checked = false, exchange, ...options }: CudaO
         new CudaTrainingProgram(parts, { graph, form: formOf(form), weights: weights.acquire(frozen) }),
     },
     choose: (logits, choices) => chooseTokens(parts, logits, choices),
+    timeProducts: (size, form, count) => timeProducts(device, size, form, count),
     // Half the bytes of every frozen matrix, and the tensor cores.
     fastForm: async (_graph, frozen, wanted) => forms.find((form) => form === wanted) ?? nearestForm(frozen),
     decodingForm: async (_forward, frozen) => nearestForm(frozen),

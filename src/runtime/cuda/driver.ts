@@ -273,19 +273,22 @@ export class Driver {
     this.#call('cuGraphExecDestroy', graph)
   }
 
-  /** Time that `run` takes on the device, in ms. */
-  time(run: () => void): number {
-    const events = [pointerOut(), pointerOut()] as const
-    for (const event of events) this.#call('cuEventCreate', event, 0)
-    const [start, end] = [events[0][0] as bigint, events[1][0] as bigint]
-    this.#call('cuEventRecord', start, this.#stream)
-    run()
-    this.#call('cuEventRecord', end, this.#stream)
-    this.#call('cuEventSynchronize', end)
-    const ms = new Float32Array(1)
-    this.#call('cuEventElapsedTime', ms, start, end)
-    for (const event of [start, end]) this.#call('cuEventDestroy_v2', event)
-    return ms[0] as number
+  /** Time that each of `runs` takes on the device, in ms; with that of sending it, unless `ahead` keeps the stream busy so long. */
+  time(runs: readonly (() => void)[], ahead: () => void = () => undefined): number[] {
+    const events = new BigUint64Array(runs.length + 1)
+    events.forEach((_, i) => this.#call('cuEventCreate', events.subarray(i, i + 1), 0))
+    ahead()
+    events.forEach((event, i) => {
+      if (i > 0) runs[i - 1]?.()
+      this.#call('cuEventRecord', event, this.#stream)
+    })
+    this.#call('cuEventSynchronize', events.at(-1) as bigint)
+    const ms = new Float32Array(runs.length)
+    ms.forEach((_, i) => {
+      this.#call('cuEventElapsedTime', ms.subarray(i), events[i] as bigint, events[i + 1] as bigint)
+    })
+    for (const event of events) this.#call('cuEventDestroy_v2', event)
+    return [...ms]
   }
 
   #call(
