@@ -7,11 +7,14 @@ import { benchFolder } from './folders.ts'
 import { shapeModel, shapes, type ShapeName } from './shape-model.ts'
 import { usage } from './usage.ts'
 
+/** The one that comes with the project. */
+const defaultModel = 'model'
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     shape: { type: 'string' },
-    model: { type: 'string', default: 'model' },
+    model: { type: 'string', default: defaultModel },
     rows: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
@@ -83,11 +86,15 @@ export function part(): Part {
 }
 
 /** A folder named with --model, or one with seeded weights of the shape. */
-export function modelFolder(shape: string | undefined = values.shape ?? (quick ? 'tiny' : undefined)): Promise<string> {
+export function modelFolder(shape: string | undefined = values.shape): Promise<string> {
   if (shape === undefined) return Promise.resolve(values.model)
   if (shape in shapes) return shapeModel(shape as ShapeName, benchFolder)
   throw new Error(`--shape is ${shape}, known are ${Object.keys(shapes).join(' and ')}\n${usage}`)
 }
+
+/** What a GPU is measured with: GPT-2's shape, where neither a shape nor a folder is named. */
+export const deviceModelFolder = (): Promise<string> =>
+  modelFolder(values.shape ?? (quick ? 'tiny' : values.model === defaultModel ? 'gpt2' : undefined))
 
 /** Looked through for NVIDIA's libraries first. */
 export const cudaLibraries = (): readonly string[] =>

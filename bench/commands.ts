@@ -230,11 +230,11 @@ const report: Command = async (folder) => {
 }
 
 /** On an NVIDIA GPU. Each part is printed as it is there, and all of them at the end. */
-const onCuda: Command = async (folder) => {
+const onCuda: Command = async () => {
   const peft = given.rivals.includes('peft') ? { python: given.python, device: given.peftDevice } : null
   const options = {
     ...common(),
-    folder,
+    folder: await given.deviceModelFolder(),
     largeFolder: await given.modelFolder(given.quick ? 'tiny' : 'gpt2-medium'),
     work: given.quick ? triedWork : measuredWork,
     peft,
@@ -247,8 +247,9 @@ const onCuda: Command = async (folder) => {
 }
 
 /** On whatever GPU there is, in turn with the CPU. */
-const onWebgpu: Command = async (folder) => {
+const onWebgpu: Command = async () => {
   const work = given.quick ? triedWork : measuredBesideCpu
+  const folder = await given.deviceModelFolder()
   const figures = await measureWebgpu({ ...common(), folder, work, write: given.write })
   return { figures, sections: webgpuSections(figures) }
 }

@@ -22,7 +22,7 @@ part() {
 
 part build 60 npm run --silent build
 part device 10 nvidia-smi
-bench=(node dist/bench/bench.js --runtime cuda --shape gpt2 --json)
+bench=(node dist/bench/bench.js --runtime cuda --json)
 [ -z "$python" ] || bench+=(--against peft --python "$python")
 # Before the checks, as figures need the machine for themselves. Each part of them is a line of bench.err as soon as it is there.
 part bench 270 "${bench[@]}"

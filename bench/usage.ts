@@ -32,7 +32,7 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   --threads N                threads inside one operator (default: all processors)
   --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
   --runtime cuda             on an NVIDIA GPU: training and decoding beside PEFT in bfloat16, several trainings in a step, GPT-2 medium
-                             beside the most that products reach, time and limit of each kernel
+                             beside the most that products reach, time and limit of each kernel; GPT-2's shape unless said
   --runtime webgpu           on any GPU: training and decoding steps in turn with the CPU
   --quick                    of these two: each part once with the tiny shape, to try the bench itself
   --peft-device cpu          PyTorch's name of what PEFT runs on beside --runtime cuda (default cuda)
