@@ -67,11 +67,7 @@ export function sendProblem(error: unknown, request: FastifyRequest, reply: Fast
 
 /** Writes the log and sets the headers that go with the problem, in whatever shape it is then sent. */
 export function prepareProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): Problem {
-  const problem = toProblem(error, request)
-  if (problem.code === 'internal') request.log.error({ err: error }, 'unexpected error')
-  else if (problem.status >= 500 && !reply.raw.destroyed) {
-    request.log.warn({ code: problem.code, detail: problem.detail }, 'request failed')
-  }
+  const problem = loggedProblem(error, request, reply)
   if (retriedCodes.has(problem.code)) {
     const { retryAfterSeconds: seconds } = problem
     void reply.header('retry-after', String(typeof seconds === 'number' ? Math.ceil(seconds) : retryAfterSeconds))
@@ -82,10 +78,12 @@ export function prepareProblem(error: unknown, request: FastifyRequest, reply: F
   return problem
 }
 
-/** The document alone, for streams that have begun and have no status to set any more. */
-export function toProblem(error: unknown, request: Pick<FastifyRequest, 'id'>): Problem {
+/** The log and the document alone: a stream that has begun has no status to set any more, and ends with it. */
+export function loggedProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): Problem {
   const { code, detail, details } = describe(error)
   const { status, title } = kinds[code]
+  if (code === 'internal') request.log.error({ err: error }, 'unexpected error')
+  else if (status >= 500 && !reply.raw.destroyed) request.log.warn({ code, detail }, 'request failed')
   return { ...details, type: `/errors#${code}`, title, status, code, detail, instance: request.id }
 }
 

@@ -7,7 +7,7 @@ import type { GenerateEvent, GenerateRequest } from '../../src/engine/request.ts
 import { ServiceError } from '../../src/errors/errors.ts'
 import { defaultHttpLimits } from '../../src/http/http.ts'
 import { encodeEvents } from '../../src/http/streams.ts'
-import { examples, makeJob, makeService, outputs, type Service, usage, runtime } from './fakes.ts'
+import { examples, makeJob, makeService, model, outputs, type Service, usage, runtime } from './fakes.ts'
 
 async function listen({ app }: Service): Promise<string> {
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -93,6 +93,39 @@ test('what is wrong before the first event has a status; what goes wrong later i
       detail: 'the model failed in a decode step',
     },
   )
+  await service.app.close()
+})
+
+test('what goes wrong in a stream is logged once, on both interfaces, and an unexpected error tells its client nothing', async () => {
+  const service = makeService()
+  const url = await listen(service)
+  const headers = { 'content-type': 'application/json' }
+  for (const { path, body } of [
+    { path: '/generate', body: { input: 'x', stream: true } },
+    { path: '/v1/completions', body: { model: model.name, prompt: 'x', stream: true } },
+  ]) {
+    const asked = async (
+      error: Error,
+    ): Promise<readonly [text: string, logged: readonly Record<string, unknown>[]]> => {
+      service.engine.failsLater = error
+      const before = service.log.length
+      const response = await fetch(`${url}${path}`, { method: 'POST', headers, body: JSON.stringify(body) })
+      const text = await response.text()
+      const lines = service.log.slice(before).map((line) => JSON.parse(line) as Record<string, unknown>)
+      return [text, lines.filter(({ level }) => Number(level) > 30)]
+    }
+    const [text, unexpected] = await asked(new Error('secret of the house'))
+    assert.ok(text.includes('"internal"') && !text.includes('secret'), text)
+    assert.deepEqual(
+      unexpected.map(({ msg, err }) => [msg, (err as Error).message]),
+      [['unexpected error', 'secret of the house']],
+    )
+    const [, failed] = await asked(new ServiceError('engine_failed', 'the model failed in a decode step'))
+    assert.deepEqual(
+      failed.map(({ msg, code }) => [msg, code]),
+      [['request failed', 'engine_failed']],
+    )
+  }
   await service.app.close()
 })
 

@@ -1,13 +1,13 @@
 // POST /v1/completions: OpenAI's way to ask for what POST /generate makes.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { greedy, type GenerateEvent, type GenerateRequest, type Output, type Usage } from '../../engine/request.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { HttpParts } from '../parts.ts'
 import type { Shared } from './shared.ts'
 import { invalidFields } from '../validation.ts'
 import { Completion, CompletionBody, CompletionStream, maxTokensDefault } from './completion-schemas.ts'
-import { openaiErrors, toOpenaiError } from './errors.ts'
+import { loggedOpenaiError, openaiErrors } from './errors.ts'
 import { toLogprobs, type CompletionLogprobs } from './logprobs.ts'
 import { findModel, modelIdOf } from './models.ts'
 import { refuseUnsupported } from './unsupported.ts'
@@ -47,7 +47,7 @@ export function completionRoutes(parts: HttpParts, shared: Shared): FastifyPlugi
           return toCompletion(await generateWhole(asked, made), body, frame)
         }
         const begun = await beginStream(asked, { ...made, limits: parts.limits, streams })
-        return streams.sendTexts(reply, toChunks(readEvents(begun), { body, frame, request }))
+        return streams.sendTexts(reply, toChunks(readEvents(begun), { body, frame, request, reply }))
       },
     )
   }
@@ -132,11 +132,11 @@ interface Target {
   readonly body: CompletionBody
   readonly frame: Frame
   readonly request: FastifyRequest
+  readonly reply: FastifyReply
 }
 
-/** An error has no status any more to be told with, and becomes the last event. */
 async function* toChunks(events: AsyncIterable<GenerateEvent>, target: Target): AsyncGenerator<string> {
-  const { body, frame, request } = target
+  const { body, frame, request, reply } = target
   const withUsage = body.stream_options?.include_usage === true
   const chunkOf = (text: string, index: number, whole?: Output): string => {
     const ending = { logprobs: whole ? logprobsOf(whole) : null, finish_reason: whole?.finishReason ?? null }
@@ -153,9 +153,7 @@ async function* toChunks(events: AsyncIterable<GenerateEvent>, target: Target): 
       }
     }
   } catch (error) {
-    const body = toOpenaiError(error, request)
-    if (body.error.code === 'internal') request.log.error({ err: error }, 'unexpected error in a stream')
-    yield encode(body)
+    yield encode(loggedOpenaiError(error, request, reply))
   }
 }
 

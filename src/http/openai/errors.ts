@@ -2,7 +2,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import { ServiceError } from '../../errors/errors.ts'
-import { prepareProblem, type Problem, type ProblemCode, toProblem } from '../problem.ts'
+import { loggedProblem, prepareProblem, type Problem, type ProblemCode } from '../problem.ts'
 import { Anything, answer, Nullable } from '../schemas/shared.ts'
 import type { FieldError } from '../validation.ts'
 
@@ -56,9 +56,9 @@ export function sendOpenaiError(error: unknown, request: FastifyRequest, reply: 
     .send(toBody(problem))
 }
 
-/** The body alone, for streams that have begun. */
-export function toOpenaiError(error: unknown, request: Pick<FastifyRequest, 'id'>) {
-  return toBody(toProblem(error, request))
+/** The log and the body alone, for streams that have begun. */
+export function loggedOpenaiError(error: unknown, request: FastifyRequest, reply: FastifyReply) {
+  return toBody(loggedProblem(error, request, reply))
 }
 
 const notServed: Readonly<Record<string, string>> = {

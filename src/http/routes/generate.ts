@@ -1,13 +1,13 @@
 // POST /generate: text from the frozen model, steered by a stored prefix or by none.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { clientOf } from '../auth.ts'
 import { checkDecoding, toDecoding } from '../decoding.ts'
 import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
 import type { Generations } from '../generations.ts'
 import type { HttpParts } from '../parts.ts'
-import { toProblem } from '../problem.ts'
+import { loggedProblem } from '../problem.ts'
 import { GenerateBody, Generated, GeneratedStream } from '../schemas/generate.ts'
 import { problems } from '../schemas/shared.ts'
 import type { ServerEvent, Streams } from '../streams.ts'
@@ -50,7 +50,7 @@ export function generateRoutes(
         const made = { request, reply, generations }
         if (!body.stream) return toGenerated(await generateWhole(asked, made), prefixId)
         const begun = await beginStream(asked, { ...made, limits, streams })
-        return streams.send(reply, toServerEvents(readEvents(begun), { prefixId, request }))
+        return streams.send(reply, toServerEvents(readEvents(begun), { prefixId, request, reply }))
       },
     )
   }
@@ -103,12 +103,12 @@ function toGenerated(event: Generation, prefix: string | null): Generated {
 interface Target {
   readonly prefixId: string | null
   readonly request: FastifyRequest
+  readonly reply: FastifyReply
 }
 
-/** An error has no status any more to be told with, and becomes the last event. */
 async function* toServerEvents(
   events: AsyncIterable<GenerateEvent>,
-  { prefixId, request }: Target,
+  { prefixId, request, reply }: Target,
 ): AsyncGenerator<ServerEvent> {
   try {
     for await (const event of events) {
@@ -116,8 +116,6 @@ async function* toServerEvents(
       else yield { event: 'token', data: { index: event.index, text: event.text } }
     }
   } catch (error) {
-    const problem = toProblem(error, request)
-    if (problem.code === 'internal') request.log.error({ err: error }, 'unexpected error in a stream')
-    yield { event: 'error', data: problem }
+    yield { event: 'error', data: loggedProblem(error, request, reply) }
   }
 }
