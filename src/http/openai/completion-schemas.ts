@@ -1,19 +1,29 @@
 // What is sent and answered by OpenAI's completions.
 import { Type, type Static } from 'typebox'
-import { inputLengthMax, inputsMax } from '../schemas/generate.ts'
+import { stopLengthMax, stopTextsMax } from '../../engine/stop-texts.ts'
+import {
+  inputLengthMax,
+  inputsMax,
+  newTokensMax,
+  penaltyMax,
+  prefixReferenceMax,
+  seedMax,
+  textsMadeMax,
+  textsMax,
+} from '../schemas/limits.ts'
 import { answer, Nullable, requestBody, Word } from '../schemas/shared.ts'
 import { CompletionLogprobs } from './logprobs.ts'
 
 /** Theirs, not ours. */
 export const maxTokensDefault = 16
 
-const penalty = { minimum: -2, maximum: 2 }
+const penalty = { minimum: -penaltyMax, maximum: penaltyMax }
 
 export const CompletionBody = requestBody(
   'OpenAICompletionRequest',
   {
     model: Type.String({
-      maxLength: 128,
+      maxLength: prefixReferenceMax,
       description: 'Id, name (its latest ready version) or name@version of a prefix, or the name of the bare model.',
     }),
     prompt: Type.Unsafe<string | string[]>({
@@ -24,7 +34,7 @@ export const CompletionBody = requestBody(
       items: { type: 'string', maxLength: inputLengthMax },
       description: "A text or a list of texts, each put into the prefix's template. Token ids are not taken.",
     }),
-    max_tokens: Nullable(Type.Integer({ minimum: 1, maximum: 4_096 }), {
+    max_tokens: Nullable(Type.Integer({ minimum: 1, maximum: newTokensMax }), {
       default: null,
       description: `null: ${maxTokensDefault}.`,
     }),
@@ -33,20 +43,20 @@ export const CompletionBody = requestBody(
       description: '0: greedy; null: 1.',
     }),
     top_p: Nullable(Type.Number({ exclusiveMinimum: 0, maximum: 1 }), { default: null, description: 'null: 1, off.' }),
-    n: Nullable(Type.Integer({ minimum: 1, maximum: 16 }), {
+    n: Nullable(Type.Integer({ minimum: 1, maximum: textsMax }), {
       default: null,
       description: 'Texts for each prompt; null: 1.',
     }),
     stop: Type.Unsafe<string | string[] | null>({
       type: ['string', 'array', 'null'],
       minLength: 1,
-      maxLength: 1_024,
-      maxItems: 16,
-      items: { type: 'string', minLength: 1, maxLength: 1_024 },
+      maxLength: stopLengthMax,
+      maxItems: stopTextsMax,
+      items: { type: 'string', minLength: 1, maxLength: stopLengthMax },
       default: null,
       description: 'Texts that end a completion; they are no part of it.',
     }),
-    seed: Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), {
+    seed: Nullable(Type.Integer({ minimum: 0, maximum: seedMax }), {
       default: null,
       description: 'The same seed gives the same texts; null: drawn at random.',
     }),
@@ -76,7 +86,7 @@ export const CompletionBody = requestBody(
         description: 'Added to logits, by token id.',
       },
     ),
-    best_of: Nullable(Type.Integer({ minimum: 1, maximum: 20 }), {
+    best_of: Nullable(Type.Integer({ minimum: 1, maximum: textsMadeMax }), {
       default: null,
       description: 'Texts made for each prompt; the `n` most probable are answered.',
     }),

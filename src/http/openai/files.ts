@@ -5,6 +5,7 @@ import type { FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { TrainingFile } from '../../prefix/training-files.ts'
 import type { HttpParts } from '../parts.ts'
+import { idLengthMax } from '../schemas/limits.ts'
 import { answer, Word } from '../schemas/shared.ts'
 import { readNumbers } from '../validation.ts'
 import { openaiErrors } from './errors.ts'
@@ -52,7 +53,7 @@ const FileQuery = Type.Object(
       default: 100,
       description: `At most ${filesListedMax} come at once.`,
     }),
-    after: Type.Optional(Type.String({ maxLength: 64, description: 'The last file of the page before.' })),
+    after: Type.Optional(Type.String({ maxLength: idLengthMax, description: 'The last file of the page before.' })),
     order: Word(['asc', 'desc'], { default: 'desc', description: 'By the time of their creation.' }),
     purpose: Type.Optional(Word([purpose])),
   },

@@ -1,10 +1,20 @@
 // What is sent and answered about fine-tuning jobs.
 import { Type, type Static } from 'typebox'
-import { Name, templateLengthMax, validationShareMax } from '../schemas/prefixes.ts'
+import {
+  idLengthMax,
+  pageLengthDefault,
+  pageLengthMax,
+  prefixReferenceMax,
+  seedMax,
+  templateLengthMax,
+  validationShareDefault,
+  validationShareMax,
+} from '../schemas/limits.ts'
+import { Name } from '../schemas/prefixes.ts'
 import { Anything, answer, Nullable, requestBody, withoutDefaulted, Word } from '../schemas/shared.ts'
 import { CommonHyperparameters, PrefixHyperparameters } from './hyperparameters.ts'
 
-const FileId = Type.String({ maxLength: 64, description: 'Of an uploaded file, or of a dataset.' })
+const FileId = Type.String({ maxLength: idLengthMax, description: 'Of an uploaded file, or of a dataset.' })
 const metadataMax = 16
 
 const Method = Type.Object(
@@ -20,7 +30,7 @@ const Method = Type.Object(
         validation_split: Type.Number({
           minimum: 0,
           maximum: validationShareMax,
-          default: 0.1,
+          default: validationShareDefault,
           description: 'Share of the examples never trained on, where there is no `validation_file`.',
         }),
       }),
@@ -33,11 +43,11 @@ const Method = Type.Object(
 export const FineTuningBody = requestBody(
   'OpenAIFineTuningRequest',
   {
-    model: Type.String({ maxLength: 128, description: 'The bare model, or a prefix to go on from.' }),
+    model: Type.String({ maxLength: prefixReferenceMax, description: 'The bare model, or a prefix to go on from.' }),
     training_file: FileId,
     validation_file: Nullable(FileId, { default: null }),
     suffix: Nullable(Name, { default: null, description: 'Name of the prefix; null: it has an id alone.' }),
-    seed: Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), {
+    seed: Nullable(Type.Integer({ minimum: 0, maximum: seedMax }), {
       default: null,
       description: 'null: 1.',
     }),
@@ -133,8 +143,13 @@ export const CheckpointList = answer('OpenAICheckpointList', 'No checkpoint of a
 export const FineTuningParams = Type.Object({ id: Type.String({ description: 'Of the job.' }) })
 export const FineTuningQuery = Type.Object(
   {
-    limit: Type.Integer({ minimum: 1, maximum: 100, default: 20, description: 'Length of the page.' }),
-    after: Type.Optional(Type.String({ maxLength: 64, description: 'The last one of the page before.' })),
+    limit: Type.Integer({
+      minimum: 1,
+      maximum: pageLengthMax,
+      default: pageLengthDefault,
+      description: 'Length of the page.',
+    }),
+    after: Type.Optional(Type.String({ maxLength: idLengthMax, description: 'The last one of the page before.' })),
   },
   { additionalProperties: false },
 )

@@ -5,6 +5,7 @@ import { ServiceError } from '../../errors/errors.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
 import type { HttpParts } from '../parts.ts'
 import { deletePrefix } from '../routes/prefixes.ts'
+import { prefixReferenceMax } from '../schemas/limits.ts'
 import { answer, Word } from '../schemas/shared.ts'
 import { readNumbers } from '../validation.ts'
 import { notSupported, openaiErrors } from './errors.ts'
@@ -36,7 +37,9 @@ const ModelDeleted = answer('OpenAIModelDeleted', 'It is gone.', {
 const ModelQuery = Type.Object(
   {
     limit: Type.Integer({ minimum: 1, maximum: modelsListedMax, default: modelsListedMax }),
-    after: Type.Optional(Type.String({ maxLength: 128, description: 'The last model of the page before.' })),
+    after: Type.Optional(
+      Type.String({ maxLength: prefixReferenceMax, description: 'The last model of the page before.' }),
+    ),
   },
   { additionalProperties: false },
 )

@@ -1,14 +1,11 @@
 // How tokens are chosen, as requests say it: the same for generating and for evaluating.
 import { Type, type Static } from 'typebox'
 import { bannedLengthMax, bannedMax, beamsMax, biasedMax, biasMax } from '../../engine/check-request.ts'
+import { penaltyMax, textsMadeMax, textsMax } from './limits.ts'
 import { Word, withoutDefaulted } from './shared.ts'
 
-const textsMax = 16
-const textsMadeMax = 20
 const tokenMax = 1_000_000
 const ngramMax = 64
-/** OpenAI's bound for presence and frequency. */
-const penaltyMax = 2
 const forBeam = 'For beam.'
 const penalty = { minimum: -penaltyMax, maximum: penaltyMax, default: 0 }
 const token = Type.Integer({ minimum: 0, maximum: tokenMax })

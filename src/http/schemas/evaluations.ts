@@ -2,6 +2,7 @@
 import { Type, type Static } from 'typebox'
 import type { Evaluation } from '../../prefix/evaluations.ts'
 import { Decoding } from './decoding.ts'
+import { idLengthMax, newTokensMax, seedMax } from './limits.ts'
 import { Anything, answer, Nullable, requestBody, withoutDefaulted } from './shared.ts'
 
 /** Inputs of one evaluation: each is generated from up to three times. */
@@ -30,15 +31,15 @@ export const EvaluateBody = requestBody(
     examples: Type.Optional(Type.Array(Item, { description: 'Either these or `dataset`.' })),
     dataset: Type.Optional(
       Type.String({
-        maxLength: 64,
+        maxLength: idLengthMax,
         description: 'Id from POST /datasets. Equal inputs are one, with several references.',
       }),
     ),
-    maxNewTokens: Type.Integer({ minimum: 1, maximum: 4_096, default: 64 }),
+    maxNewTokens: Type.Integer({ minimum: 1, maximum: newTokensMax, default: 64 }),
     decoding: Decoding,
     seed: Type.Integer({
       minimum: 0,
-      maximum: Number.MAX_SAFE_INTEGER,
+      maximum: seedMax,
       default: 1,
       description: 'Draws the examples of the prompt, and the texts where the strategy is sample.',
     }),

@@ -1,19 +1,16 @@
 // What is sent and answered when text is generated.
 import { Type, type Static } from 'typebox'
-import { topLogprobsMax } from '../../engine/check-request.ts'
+import { deadlineMsMax, topLogprobsMax } from '../../engine/check-request.ts'
 import type { GenerateEvent } from '../../engine/request.ts'
+import { stopLengthMax, stopTextsMax } from '../../engine/stop-texts.ts'
 import { Decoding } from './decoding.ts'
+import { inputLengthMax, inputsMax, newTokensMax, prefixReferenceMax, seedMax } from './limits.ts'
 import { answer, Nullable, requestBody, Word } from './shared.ts'
 
-export const inputsMax = 256
-/** In Unicode characters. */
-export const inputLengthMax = 65_536
-const stopsMax = 16
-const stopLengthMax = 1_024
 export const GenerateBody = requestBody(
   'GenerateRequest',
   {
-    prefix: Nullable(Type.String({ maxLength: 128 }), {
+    prefix: Nullable(Type.String({ maxLength: prefixReferenceMax }), {
       default: null,
       description: 'Id, name (its latest ready version) or name@version; null: the bare model.',
     }),
@@ -25,19 +22,19 @@ export const GenerateBody = requestBody(
       items: { type: 'string', maxLength: inputLengthMax },
       description: 'One text or a list; all go through one batch.',
     }),
-    maxNewTokens: Type.Integer({ minimum: 1, maximum: 4_096, default: 64 }),
+    maxNewTokens: Type.Integer({ minimum: 1, maximum: newTokensMax, default: 64 }),
     minNewTokens: Type.Integer({
       minimum: 0,
-      maximum: 4_096,
+      maximum: newTokensMax,
       default: 0,
       description: 'The model does not end the text before; a stop text does.',
     }),
     stop: Type.Array(Type.String({ minLength: 1, maxLength: stopLengthMax }), {
-      maxItems: stopsMax,
+      maxItems: stopTextsMax,
       default: [],
       description: 'Texts that end a generation; they are no part of it.',
     }),
-    seed: Nullable(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), {
+    seed: Nullable(Type.Integer({ minimum: 0, maximum: seedMax }), {
       default: null,
       description: 'The same seed gives the same texts; null: drawn at random.',
     }),
@@ -48,7 +45,11 @@ export const GenerateBody = requestBody(
       description: 'Answer each token with its text and so many alternatives; null: off.',
     }),
     deadlineMs: Type.Optional(
-      Type.Integer({ minimum: 1, maximum: 3_600_000, description: 'Give up after so many ms, waiting or running.' }),
+      Type.Integer({
+        minimum: 1,
+        maximum: deadlineMsMax,
+        description: 'Give up after so many ms, waiting or running.',
+      }),
     ),
     stream: Type.Boolean({ default: false, description: 'Answer as server-sent events.' }),
   },

@@ -2,12 +2,15 @@
 import { Type, type Static } from 'typebox'
 import type { PrefixStatus } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
+import {
+  idLengthMax,
+  prefixReferenceMax,
+  templateLengthMax,
+  validationShareDefault,
+  validationShareMax,
+} from './limits.ts'
 import { Anything, answer, JobError, Next, Nullable, pageQuery, requestBody, Word } from './shared.ts'
 import { Training } from './training.ts'
-
-/** In UTF-16 units. */
-export const templateLengthMax = 4_096
-export const validationShareMax = 0.9
 
 export const Name = Type.String({
   // Ids begin with pfx_, so that a name is never taken for one.
@@ -26,8 +29,8 @@ export const TrainBody = requestBody(
   {
     name: Nullable(Name, { default: null }),
     examples: Type.Optional(Type.Array(ExampleItem, { description: 'Either these or `dataset`.' })),
-    dataset: Type.Optional(Type.String({ maxLength: 64, description: 'Id from POST /datasets.' })),
-    from: Nullable(Type.String({ maxLength: 128 }), {
+    dataset: Type.Optional(Type.String({ maxLength: idLengthMax, description: 'Id from POST /datasets.' })),
+    from: Nullable(Type.String({ maxLength: prefixReferenceMax }), {
       default: null,
       description:
         'Id, name (its latest version that is ready) or name@version of a prefix whose keys and values the new one starts from.',
@@ -44,7 +47,7 @@ export const TrainBody = requestBody(
       minimum: 0,
       maximum: validationShareMax,
       items: ExampleItem,
-      default: 0.1,
+      default: validationShareDefault,
       description: 'Share of the examples never trained on, or a list of such examples, or 0.',
     }),
     training: Training,
@@ -115,7 +118,10 @@ export const PrefixSchema = answer('Prefix', 'A prefix: what is known of it from
 
 export const PrefixPage = answer('PrefixPage', 'A page of prefixes.', { data: Type.Array(PrefixSchema), next: Next })
 export const PrefixQuery = Type.Object(
-  { ...pageQuery, name: Type.Optional(Type.String({ maxLength: 64, description: 'Versions of this name only.' })) },
+  {
+    ...pageQuery,
+    name: Type.Optional(Type.String({ maxLength: idLengthMax, description: 'Versions of this name only.' })),
+  },
   { additionalProperties: false },
 )
 

@@ -1,6 +1,7 @@
 // The means by which schemas are declared once, and the schemas that every route shares.
 import type { FastifyInstance } from 'fastify'
 import { Type, type Static, type TObject, type TProperties, type TSchema, type TUnsafe } from 'typebox'
+import { pageLengthDefault, pageLengthMax } from './limits.ts'
 
 const named: TSchema[] = []
 
@@ -112,7 +113,12 @@ export function problems(...statuses: readonly ProblemStatus[]) {
 }
 
 export const pageQuery = {
-  limit: Type.Integer({ minimum: 1, maximum: 100, default: 20, description: 'Length of the page.' }),
+  limit: Type.Integer({
+    minimum: 1,
+    maximum: pageLengthMax,
+    default: pageLengthDefault,
+    description: 'Length of the page.',
+  }),
   cursor: Type.Optional(Type.String({ maxLength: 200, description: 'The `next` of the page before.' })),
 }
 

@@ -1,6 +1,7 @@
 // The options of a training, with their limits and defaults.
 import { Type } from 'typebox'
 import { trainingDefaults as defaults } from '../../train/options.ts'
+import { seedMax } from './limits.ts'
 import { Nullable, Word, withoutDefaulted } from './shared.ts'
 
 export const Training = withoutDefaulted(
@@ -90,7 +91,7 @@ export const Training = withoutDefaulted(
       description:
         '`text:WORDS` starts from what the words give in the frozen model, `random` does not; null: chosen. Of no use with `from`.',
     }),
-    seed: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: defaults.seed }),
+    seed: Type.Integer({ minimum: 0, maximum: seedMax, default: defaults.seed }),
     lossReduction: Word(['sum', 'mean'], {
       default: defaults.lossReduction,
       description: 'Over the target tokens of an example.',
