@@ -120,9 +120,19 @@ export interface Usage {
  * `token` events carry text pieces of output `index` (input · n + sample), but where `bestOf` is more than `n`: nobody knows
  * before the end which texts are answered. One `done` ends the stream.
  */
-export type GenerateEvent =
-  | { readonly type: 'token'; readonly index: number; readonly text: string }
-  | { readonly type: 'done'; readonly outputs: readonly Output[]; readonly usage: Usage }
+export type GenerateEvent = TokenEvent | DoneEvent
+
+interface TokenEvent {
+  readonly type: 'token'
+  readonly index: number
+  readonly text: string
+}
+
+export interface DoneEvent {
+  readonly type: 'done'
+  readonly outputs: readonly Output[]
+  readonly usage: Usage
+}
 
 /** Gives the engine a prefix by id; throws `prefix_not_found`, `prefix_invalid` or `prefix_model_mismatch`. */
 export type PrefixLoader = (prefixId: string) => Promise<Prefix>

@@ -1,6 +1,6 @@
 // What every route that generates does with the engine: waits for the whole answer or streams it, and leaves with the client.
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
+import type { DoneEvent, GenerateEvent, GenerateRequest } from '../engine/request.ts'
 import type { Generations } from './generations.ts'
 import type { HttpParts } from './parts.ts'
 import { type Streams, withinMs } from './streams.ts'
@@ -12,13 +12,11 @@ export interface Asking {
   readonly generations: Generations
 }
 
-export type Generation = Extract<GenerateEvent, { type: 'done' }>
-
 /** The whole answer. A client that hangs up stops its decoding, and gives its rows to another. */
 export async function generateWhole(
   asked: GenerateRequest,
   { request, reply, generations }: Asking,
-): Promise<Generation> {
+): Promise<DoneEvent> {
   const abort = new AbortController()
   reply.raw.once('close', () => abort.abort())
   for await (const event of generations.generate(request, asked, abort.signal)) {

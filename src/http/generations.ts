@@ -1,7 +1,7 @@
 // The engine as routes ask it: whatever they generate is counted, told in the log line of their request, and traced.
 import type { FastifyRequest } from 'fastify'
 import type { Account } from '../engine/stopwatch.ts'
-import type { GenerateEvent, GenerateRequest } from '../engine/request.ts'
+import type { DoneEvent, GenerateEvent, GenerateRequest } from '../engine/request.ts'
 import { ServiceError } from '../errors/errors.ts'
 import type { Attributes, Span } from '../tracing/tracing.ts'
 import type { Metrics } from './metrics.ts'
@@ -16,8 +16,6 @@ export interface GenerationsParts {
   /** Name of the frozen model. */
   readonly model: string
 }
-
-type Done = Extract<GenerateEvent, { type: 'done' }>
 
 export class Generations {
   readonly #parts: GenerationsParts
@@ -54,7 +52,7 @@ export class Generations {
       child.end({ ...(account !== null && { endMs: account.endedMs }), ...(error !== null && { error }) })
     })
     story.begin()
-    let done: Done | null = null
+    let done: DoneEvent | null = null
     try {
       for await (const event of engine.generate(asked, signal, (account) => ending.tell(account))) {
         // The last one is held back for the account, which is closed behind it.
@@ -96,7 +94,7 @@ export class Generations {
   }
 }
 
-type End = readonly [outcome: Outcome, error: string | null, done: Done | null]
+type End = readonly [outcome: Outcome, error: string | null, done: DoneEvent | null]
 type Close = (account: Account | null, ...end: End) => void
 
 /** Brings the end of a generation and its account together: of one that was left, the account comes later. */

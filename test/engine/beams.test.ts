@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { defaultLimits, Engine } from '../../src/engine/engine.ts'
-import { type GenerateEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
+import { type DoneEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
 import { openModel } from '../../src/model/model.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts'
@@ -35,9 +35,7 @@ after(async () => {
   await session.dispose()
 })
 
-type Done = Extract<GenerateEvent, { type: 'done' }>
-
-async function generate(inputs: readonly string[], changes: Partial<GenerateRequest>): Promise<Done> {
+async function generate(inputs: readonly string[], changes: Partial<GenerateRequest>): Promise<DoneEvent> {
   const base = {
     prefixId: null,
     template: '{input}',

@@ -1,7 +1,7 @@
 // What a request can ask of the choice of tokens, through the engine: best-of, alternatives, minimum length, bans.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type GenerateEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
+import { type DoneEvent, type GenerateEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
 import { byteTokenizer } from './fake-tokenizer.ts'
 import { collect, request, sampling, serviceError } from './requests.ts'
 import { makeEngine } from './setup.ts'
@@ -9,10 +9,8 @@ import { makeEngine } from './setup.ts'
 const never = new AbortController().signal
 const { endOfText } = byteTokenizer
 
-type Done = Extract<GenerateEvent, { type: 'done' }>
-
 /** All events of a request to a fresh engine; the last is `done`. */
-async function run(changes: Partial<GenerateRequest>): Promise<{ events: GenerateEvent[]; done: Done }> {
+async function run(changes: Partial<GenerateRequest>): Promise<{ events: GenerateEvent[]; done: DoneEvent }> {
   const events: GenerateEvent[] = []
   for await (const event of makeEngine().engine.generate(request(changes), never)) events.push(event)
   const done = events.at(-1)

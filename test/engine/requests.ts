@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import {
   type Decoding,
+  type DoneEvent,
   type GenerateEvent,
   type GenerateRequest,
   greedy,
@@ -52,7 +53,7 @@ export interface Collected {
 /** Reads to the end and checks what holds for every stream: one `done`, last, and texts that are the sum of their pieces. */
 export async function collect(events: AsyncIterable<GenerateEvent>): Promise<Collected> {
   const streamed: string[] = []
-  let done: Extract<GenerateEvent, { type: 'done' }> | null = null
+  let done: DoneEvent | null = null
   for await (const event of events) {
     assert.equal(done, null, 'nothing comes behind done')
     if (event.type === 'done') done = event

@@ -1,8 +1,15 @@
 // POST /v1/completions: OpenAI's way to ask for what POST /generate makes.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { greedy, type GenerateEvent, type GenerateRequest, type Output, type Usage } from '../../engine/request.ts'
-import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
+import {
+  type DoneEvent,
+  greedy,
+  type GenerateEvent,
+  type GenerateRequest,
+  type Output,
+  type Usage,
+} from '../../engine/request.ts'
+import { beginStream, generateWhole, readEvents } from '../generating.ts'
 import type { HttpParts } from '../parts.ts'
 import type { Shared } from './shared.ts'
 import { invalidFields } from '../validation.ts'
@@ -110,7 +117,7 @@ function frameOf({ id }: FastifyRequest, model: string, { model: { sha256 } }: H
   }
 }
 
-function toCompletion({ outputs, usage }: Generation, body: CompletionBody, frame: Frame): Completion {
+function toCompletion({ outputs, usage }: DoneEvent, body: CompletionBody, frame: Frame): Completion {
   const echoes = echoesOf(body)
   const choices = outputs.map((output, index) => {
     const text = (echoes[index] ?? '') + output.text

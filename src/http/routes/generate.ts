@@ -1,10 +1,10 @@
 // POST /generate: text from the frozen model, steered by a stored prefix or by none.
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { GenerateEvent, GenerateRequest } from '../../engine/request.ts'
+import type { DoneEvent, GenerateEvent, GenerateRequest } from '../../engine/request.ts'
 import { clientOf } from '../auth.ts'
 import { checkDecoding, toDecoding } from '../decoding.ts'
-import { beginStream, type Generation, generateWhole, readEvents } from '../generating.ts'
+import { beginStream, generateWhole, readEvents } from '../generating.ts'
 import type { Generations } from '../generations.ts'
 import type { HttpParts } from '../parts.ts'
 import { loggedProblem } from '../problem.ts'
@@ -88,7 +88,7 @@ function toEngine(body: GenerateBody, prefixId: string | null, client: string): 
   return { prefixId, inputs, maxNewTokens, minNewTokens, stop, seed, decoding, logprobs, topLogprobs, ...whom }
 }
 
-function toGenerated(event: Generation, prefix: string | null): Generated {
+function toGenerated(event: DoneEvent, prefix: string | null): Generated {
   const outputs = event.outputs.map(({ text, finishReason, tokens, logprobs, topLogprobs }) => ({
     text,
     finishReason,

@@ -1,7 +1,7 @@
 // What is sent and answered when text is generated.
 import { Type, type Static } from 'typebox'
 import { deadlineMsMax, topLogprobsMax } from '../../engine/check-request.ts'
-import type { GenerateEvent } from '../../engine/request.ts'
+import type { FinishReason } from '../../engine/request.ts'
 import { stopLengthMax, stopTextsMax } from '../../engine/stop-texts.ts'
 import { Decoding } from './decoding.ts'
 import { inputLengthMax, inputsMax, newTokensMax, prefixReferenceMax, seedMax } from './limits.ts'
@@ -67,8 +67,6 @@ export const GenerateBody = requestBody(
 )
 export type GenerateBody = Static<typeof GenerateBody>
 
-type Done = Extract<GenerateEvent, { type: 'done' }>
-
 const alternative = {
   id: Type.Integer({ description: 'Of the token, in the vocabulary.' }),
   text: Type.String({ description: 'Bytes that are no whole character are U+FFFD.' }),
@@ -87,7 +85,7 @@ export const Generated = answer(
     outputs: Type.Array(
       Type.Object({
         text: Type.String(),
-        finishReason: Word(['stop', 'length'] as const satisfies readonly Done['outputs'][number]['finishReason'][]),
+        finishReason: Word(['stop', 'length'] as const satisfies readonly FinishReason[]),
         tokens: Type.Integer({ description: 'Tokens made, the end-of-text token included.' }),
         logprobs: Type.Optional(Type.Array(Type.Number())),
         topLogprobs: Type.Optional(Type.Array(TokenScore, { description: 'One a token.' })),
