@@ -22,6 +22,9 @@ export interface PrefixPlace {
   readonly layers: number
 }
 
+/** Position 0, or P. */
+export type TextStart = 'zero' | 'prefixLength'
+
 export interface Model {
   /** Name of the folder. */
   readonly name: string
@@ -33,7 +36,7 @@ export interface Model {
   /** Where a prefix may be put in, in the order in which a stored one has its layers. */
   readonly places: readonly PrefixPlace[]
   /** Where text may start behind a prefix, in positions; the first is how a prefix is trained here. */
-  readonly textStarts: PlayedModel['textStarts']
+  readonly textStarts: readonly TextStart[]
   readonly framing: Framing
   /** Positions of what an encoder reads; 0: there is none. */
   readonly sourceMax: number
@@ -47,23 +50,8 @@ export interface Model {
   sourceGraph(): Graph | null
 }
 
-/** What a prefix that is to be played on the model is compared with. */
-export interface PlayedModel {
-  readonly name: string
-  readonly sha256: string
-  readonly tokenizerSha256: string
-  readonly layers: number
-  readonly heads: number
-  readonly headDim: number
-  readonly positionsMax: number
-  readonly places: readonly PrefixPlace[]
-  /** Whether text may start at position 0 behind a prefix, or at P. */
-  readonly textStarts: readonly ('zero' | 'prefixLength')[]
-  /** How an input becomes a prompt where nobody says. */
-  readonly template: string
-}
-
-export function playing(model: Model, tokenizer: { readonly sha256: string }): PlayedModel {
+/** What a prefix that is to be played on the model is compared with: the `PlayingModel` of artifact.ts, template included. */
+export function playing(model: Model, tokenizer: { readonly sha256: string }) {
   const { name, sha256, places, textStarts, framing } = model
   const { layers, heads, headDim, positionsMax } = model.config
   const { template } = framing
