@@ -6,6 +6,7 @@ Usage: python make.py          (writes into the folder it lies in)
 import json
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -16,6 +17,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.models.bart.modeling_bart import BartAttention, eager_attention_forward
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from golden_file import differs, write_golden
+
 ENCODER_LAYERS, DECODER_LAYERS, WIDTH, HEADS, POSITIONS, VOCABULARY = 3, 2, 32, 4, 64, 97
 HEAD_DIM = WIDTH // HEADS
 BEGIN, PAD, END = 0, 1, 2
@@ -263,29 +267,6 @@ def generations(model, batch: Batch, prefix: dict) -> list[dict]:
     return cases
 
 
-def differs(a, b, path: str = "") -> dict[str, float]:
-    """Largest |a − b| of each tensor over the largest |b|, by its path."""
-    if isinstance(a, dict):
-        return {k: v for name in a for k, v in differs(a[name], b[name], f"{path}.{name}".strip(".")).items()}
-    if isinstance(a, list) and a and isinstance(a[0], dict):
-        return {k: v for i in range(len(a)) for k, v in differs(a[i], b[i], f"{path}.{i}").items()}
-    if isinstance(a, list) and a and isinstance(a[0], str):
-        return {}
-    a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
-    return {path: float((a - b).abs().max() / b.abs().max())}
-
-
-def plain(value):
-    """Tensors as {shape, data}; Python writes the shortest digits that give the same double back."""
-    if isinstance(value, torch.Tensor):
-        return {"shape": list(value.shape), "data": value.detach().flatten().tolist()}
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    return value
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -335,8 +316,7 @@ def main() -> None:
     }
     singly = generations(model, batch, prefix)
     assert singly == golden["generations"], "float32 generates otherwise than float64: choose another seed"
-    lines = [f"{json.dumps(name)}: {json.dumps(plain(value))}" for name, value in golden.items()]
-    (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_golden(HERE / "golden.json", golden)
     print(json.dumps(golden["float32Differs"], indent=1))
     print("losses", expected["training"]["losses"], expected["reparametrized"]["training"]["losses"])
     print("logits deviation", float(expected["logits"].std()), "token losses", expected["tokenLosses"].tolist())

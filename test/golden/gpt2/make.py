@@ -9,6 +9,7 @@ says how far PyTorch itself is off in that precision (`float32Differs` in golden
 import json
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -20,6 +21,9 @@ from transformers import (
 )
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from golden_file import differs, write_golden
+
 LAYERS, WIDTH, HEADS, POSITIONS, VOCABULARY = 2, 32, 4, 64, 97
 HEAD_DIM = WIDTH // HEADS
 PREFIX_LENGTH = 5
@@ -296,27 +300,6 @@ def compute(model: GPT2LMHeadModel, batch: Batch, prefix: dict, network: dict, p
     }
 
 
-def differs(a, b, path: str = "") -> dict[str, float]:
-    """Largest |a − b| of each tensor over the largest |b|, by its path."""
-    if isinstance(a, dict):
-        return {k: v for name in a for k, v in differs(a[name], b[name], f"{path}.{name}".strip(".")).items()}
-    if isinstance(a, list) and a and isinstance(a[0], dict):
-        return {k: v for i in range(len(a)) for k, v in differs(a[i], b[i], f"{path}.{i}").items()}
-    a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
-    return {path: float((a - b).abs().max() / b.abs().max())}
-
-
-def plain(value):
-    """Tensors as {shape, data}; Python writes the shortest digits that give the same double back."""
-    if isinstance(value, torch.Tensor):
-        return {"shape": list(value.shape), "data": value.detach().flatten().tolist()}
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    return value
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -381,8 +364,7 @@ def main() -> None:
             "float32Differs": differs(single_options, options),
         },
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(plain(value))}" for name, value in golden.items()]
-    (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_golden(HERE / "golden.json", golden)
     print(json.dumps(golden["float32Differs"], indent=1))
     print(json.dumps(golden["options"]["float32Differs"], indent=1))
     print("gradient norms", expected["training"]["norms"], expected["reparametrized"]["training"]["norms"])

@@ -20,6 +20,9 @@ from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from transformers import BartForConditionalGeneration
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from golden_file import write_golden
+
 MODEL = HERE.parent / "bart/model"
 # Written into adapter_config.json as base_model_name_or_path.
 BASE_NAME = "golden/tiny-bart"
@@ -71,15 +74,6 @@ def adapter_says(folder: Path) -> list[dict]:
     return cases
 
 
-def plain(value):
-    """Tensors as {shape, data}."""
-    if isinstance(value, torch.Tensor):
-        return {"shape": list(value.shape), "data": value.flatten().tolist()}
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    return [plain(entry) for entry in value] if isinstance(value, list) else value
-
-
 def check(folder: Path) -> None:
     expected = json.loads((HERE / "golden.json").read_text())["says"]
     worst = 0.0
@@ -103,8 +97,7 @@ def make() -> None:
         "prefixLength": PREFIX_LENGTH,
         "says": adapter_says(HERE / "adapter"),
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(plain(value))}" for name, value in golden.items()]
-    (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_golden(HERE / "golden.json", golden)
 
 
 if __name__ == "__main__":

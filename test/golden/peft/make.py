@@ -21,6 +21,9 @@ from safetensors.torch import save_file
 from transformers import DynamicCache, GPT2LMHeadModel
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from golden_file import write_golden
+
 MODEL = HERE.parent / "gpt2/model"
 # Written into adapter_config.json as base_model_name_or_path.
 BASE_NAME = "golden/tiny-gpt2"
@@ -142,15 +145,6 @@ def make_paper(generator: torch.Generator, prompts: list[list[int]]) -> dict:
     }
 
 
-def plain(value):
-    """Tensors as {shape, data}."""
-    if isinstance(value, torch.Tensor):
-        return {"shape": list(value.shape), "data": value.flatten().tolist()}
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    return [plain(entry) for entry in value] if isinstance(value, list) else value
-
-
 def make() -> None:
     generator = torch.Generator().manual_seed(SEED)
     prompts = [torch.randint(1, VOCABULARY, (n,), generator=generator).tolist() for n in PROMPT_LENGTHS]
@@ -167,8 +161,7 @@ def make() -> None:
         "adapters": {name: adapter_says(HERE / name, prompts) for name in ADAPTERS},
         "paper": make_paper(generator, prompts),
     }
-    lines = [f"{json.dumps(name)}: {json.dumps(plain(value))}" for name, value in golden.items()]
-    (HERE / "golden.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write_golden(HERE / "golden.json", golden)
 
 
 def check(folder: Path, name: str) -> None:
