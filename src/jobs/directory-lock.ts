@@ -1,15 +1,14 @@
-// One process at a time may open a directory: whoever listens on the socket that belongs to it.
-import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, realpath, rm } from 'node:fs/promises'
+// One process at a time may open a directory: whoever listens on the socket in the place that belongs to it.
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdir, readdir, realpath, rename, rm, rmdir } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 
 /** Linux takes 107 bytes for the path of a socket, macOS 103. */
 const socketPathBytesMax = 100
-/** Two that clear away one dead socket settle within this time who of them holds the lock. */
-const takeoverMs = 100
+/** Of a socket's name: nobody takes one that was taken before. */
+const nameBytes = 6
 const attemptsMax = 5
 
 export class DirectoryInUseError extends Error {
@@ -22,64 +21,101 @@ export class DirectoryInUseError extends Error {
 /**
  * The operating system closes the socket with its process, however that ends, so nothing is left that a reused
  * process id could make look alive. Answers a function that gives the lock back.
+ *
+ * The place is a folder with the holder's socket in it. Whoever comes listens in a folder of its own and renames that to
+ * the place, which the file system does only where the place is absent or empty. What the dead left is removed by its name,
+ * that no other has: who saw it long ago takes nothing from the one who has come since.
  */
 export async function lockDirectory(directory: string): Promise<() => Promise<void>> {
-  const address = await socketOf(directory)
+  await mkdir(path.dirname(directory), { recursive: true })
+  const real = path.join(await realpath(path.dirname(directory)), path.basename(directory))
+  if (process.platform === 'win32') return lockPipe(directory, `\\\\.\\pipe\\preamble-${hashOf(real)}`)
+  const place = placeOf(real)
   for (let attempt = 1; attempt <= attemptsMax; attempt++) {
-    const name = randomUUID()
-    const server = await listen(address, name)
-    if (server !== null) {
-      if (attempt > 1) await sleep(takeoverMs)
-      // Another process may have cleared the dead socket away a moment later, and ours with it.
-      const holder = attempt === 1 ? name : await ask(address)
-      if (holder === name) return () => close(server)
-      await close(server)
-      if (holder !== null) throw new DirectoryInUseError(directory)
-      // Whoever gives up removes the socket at the address, whosever it is: then nobody holds the lock, and it is tried again.
-      continue
+    for (const name of await namesIn(place)) {
+      const socket = path.join(place, name)
+      if (await isAlive(socket)) throw new DirectoryInUseError(directory)
+      await rm(socket, { force: true })
     }
-    if ((await ask(address)) !== null) throw new DirectoryInUseError(directory)
-    await rm(address, { force: true })
+    const unlock = await enter(place)
+    if (unlock !== null) return unlock
   }
   throw new DirectoryInUseError(directory)
 }
 
-/** Beside the directory where the path is short enough, else in the system's temporary folder under its hash. */
-async function socketOf(directory: string): Promise<string> {
-  await mkdir(path.dirname(directory), { recursive: true })
-  const real = path.join(await realpath(path.dirname(directory)), path.basename(directory))
-  const hash = createHash('sha256').update(real).digest('hex').slice(0, 16)
-  if (process.platform === 'win32') return `\\\\.\\pipe\\preamble-${hash}`
-  const beside = `${real}.lock`
-  return Buffer.byteLength(beside) <= socketPathBytesMax ? beside : path.join(tmpdir(), `preamble-${hash}.lock`)
+/** A pipe goes with its process, its name too. */
+async function lockPipe(directory: string, address: string): Promise<() => Promise<void>> {
+  const server = await listen(address).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'EADDRINUSE' ? new DirectoryInUseError(directory) : error
+  })
+  return () => close(server)
 }
 
-/** null: the address is taken, by the living or by the dead. */
-function listen(address: string, name: string): Promise<Server | null> {
+const hashOf = (real: string): string => createHash('sha256').update(real).digest('hex').slice(0, 16)
+
+/** Beside the directory where the path is short enough, else in the system's temporary folder under its hash. */
+function placeOf(real: string): string {
+  const beside = `${real}.held`
+  // A socket is made in a folder whose name is longer by its own.
+  const bytes = Buffer.byteLength(beside) + 2 * (1 + newName().length)
+  return bytes <= socketPathBytesMax ? beside : path.join(tmpdir(), `preamble-${hashOf(real)}.held`)
+}
+
+const newName = (): string => randomBytes(nameBytes).toString('hex')
+
+async function namesIn(place: string): Promise<readonly string[]> {
+  try {
+    return await readdir(place)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw error
+  }
+}
+
+/** Null: another was there first. */
+async function enter(place: string): Promise<(() => Promise<void>) | null> {
+  const name = newName()
+  const own = `${place}-${name}`
+  await mkdir(own)
+  const server = await listen(path.join(own, name))
+  try {
+    await rename(own, place)
+  } catch (error) {
+    await close(server)
+    await rm(own, { recursive: true, force: true })
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOTEMPTY' || code === 'EEXIST') return null
+    throw error
+  }
+  return async () => {
+    await close(server)
+    await rm(path.join(place, name), { force: true })
+    // It stays where another has come already.
+    await rmdir(place).catch(() => undefined)
+  }
+}
+
+function listen(address: string): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createServer((socket) => socket.on('error', () => undefined).end(name))
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EADDRINUSE') resolve(null)
-      else reject(error)
-    })
-    server.listen(address, () => {
-      server.unref()
-      resolve(server)
-    })
+    const server = createServer((socket) => socket.on('error', () => undefined).destroy())
+    server.once('error', reject)
+    server.listen(address, () => resolve(server.unref()))
   })
 }
 
-/** The name of whoever listens there; null: nobody. */
-function ask(address: string): Promise<string | null> {
+/** Whether somebody listens there, be it that nobody has time to answer. */
+function isAlive(address: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    let name = ''
     const socket = connect(address)
-    socket.setEncoding('utf8').on('data', (text: string) => (name += text))
-    socket.once('end', () => resolve(name))
+    const settle = (alive: boolean): void => {
+      socket.destroy()
+      resolve(alive)
+    }
+    socket.once('connect', () => settle(true))
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') resolve(null)
-      // Cut off while answering: it was alive a moment ago, which is reason enough to keep away.
-      else if (error.code === 'ECONNRESET' || error.code === 'EPIPE') resolve(name)
+      if (error.code === 'ECONNREFUSED' || error.code === 'ENOENT') settle(false)
+      // Its line is full.
+      else if (error.code === 'EAGAIN') settle(true)
       else reject(error)
     })
   })
