@@ -16,7 +16,7 @@ export interface Taken {
   readonly rivals: Figures
 }
 
-export const benchmarksFile = 'docs/benchmarks.md'
+const benchmarksFile = 'docs/benchmarks.md'
 
 const introduction = `# Benchmarks
 

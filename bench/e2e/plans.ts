@@ -40,7 +40,7 @@ const common: TrainingOptions = {
 export const ablationExamples = 500
 
 /** 100 up to 100 examples, then doubled with each fivefold of examples: more to learn from takes longer, but not in proportion. */
-export function stepsFor(examples: number): number {
+function stepsFor(examples: number): number {
   return Math.round(100 * Math.max(1, examples / 100) ** (Math.log(2) / Math.log(5)))
 }
 

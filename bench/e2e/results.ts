@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Machine } from '../machine.ts'
 
-export const resultsFile = 'docs/e2e/results.json'
+const resultsFile = 'docs/e2e/results.json'
 
 /** Scores by name, with the number of `records` behind them. */
 export type Scores = Readonly<Record<string, number>>

@@ -64,7 +64,7 @@ export function corpusMeteor(hypotheses: readonly string[], references: readonly
 }
 
 /** COCO's words, with those that have hyphens or apostrophes taken apart: "family", "friendly", "n", "'t". */
-export function tokenizeMeteor(text: string): string[] {
+function tokenizeMeteor(text: string): string[] {
   return tokenizeCoco(text).flatMap((word) => {
     if (/^-...-$/u.test(word)) return [word]
     const apart = word.replace(/(?<=\p{L})'(?=\p{L})/gu, " '").replace(/^'(?=.)/u, "' ")

@@ -24,7 +24,7 @@ import { openaiPath, openaiRoutes } from './openai/routes.ts'
 import { problems, registerSchemas } from './schemas/shared.ts'
 import { Streams } from './streams.ts'
 
-export { defaultHttpLimits, type HttpLimits, type HttpParts } from './parts.ts'
+export { defaultHttpLimits, type HttpParts } from './parts.ts'
 
 /** Tests call it without a port. Closing it ends the streams that are open and waits for the other answers. */
 export function createHttp(parts: HttpParts): FastifyInstance {

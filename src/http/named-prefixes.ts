@@ -1,9 +1,9 @@
 // Which prefixes have figures of their own: a bounded number, those in use, so that a thousand prefixes make no thousand series.
 
 /** Of requests without a prefix. */
-export const bareLabel = 'none'
+const bareLabel = 'none'
 /** Of all prefixes that have no place of their own. */
-export const otherLabel = 'other'
+const otherLabel = 'other'
 
 export interface NamingLimits {
   readonly prefixesMax: number
@@ -11,7 +11,7 @@ export interface NamingLimits {
   readonly idleMs: number
 }
 
-export const namingLimits: NamingLimits = { prefixesMax: 64, idleMs: 15 * 60_000 }
+const namingLimits: NamingLimits = { prefixesMax: 64, idleMs: 15 * 60_000 }
 
 /** Deleted prefixes whose last requests may still end. */
 const deletedMax = 1_000

@@ -6,7 +6,7 @@ import type { Example } from '../train/options.ts'
 import { splitExamples } from '../train/split.ts'
 import type { SamplingParts } from './generations.ts'
 
-export const promptExamplesMax = 3
+const promptExamplesMax = 3
 
 /**
  * Examples that the prefix was trained on, drawn by `seed`; none whose input is asked in the evaluation. Empty where the

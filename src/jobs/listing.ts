@@ -5,7 +5,7 @@ import type { TrainQueue } from './broker.ts'
 import type { Job, JobPage, JobQueue, JobStatus } from './job.ts'
 import { describeJob, type QueueState } from './status.ts'
 
-export const listedJobsMax = 100
+const listedJobsMax = 100
 
 /** The queue's states in the order a job goes through them, so that one that moves meanwhile is seen at least once. */
 const states: readonly { readonly state: QueueState; readonly types: readonly JobType[] }[] = [

@@ -7,7 +7,7 @@ import { describeJob, lastRow, readState, type QueueState } from './status.ts'
 import { ServiceError } from '../errors/errors.ts'
 
 /** Jobs waiting to run. */
-export const waitingJobsMax = 1_000
+const waitingJobsMax = 1_000
 /** Longest wait for the queue's server. */
 const answerMsMax = 5_000
 /** Rows of a history read at once. */

@@ -12,7 +12,7 @@ export const samplesMax = 6
 /** Held-out inputs scored at the end of a training: enough for a first figure, not enough to wait for. */
 export const scoredMax = 64
 /** After this time the figures are those of the inputs that were ready. */
-export const scoringMsMax = 30_000
+const scoringMsMax = 30_000
 /** New tokens: as many as the longest reference has, within these bounds and the room in the model. */
 const newTokensMin = 64
 const newTokensMax = 256

@@ -8,7 +8,7 @@ import { decodeProblem, encodeProblem, isExit, isFinal, problemOf } from './prob
 import { handedBack } from './stopping.ts'
 
 /** A worker that is silent this long has lost its jobs to the others. The same on all workers of a queue. */
-export const lockMsDefault = 15_000
+const lockMsDefault = 15_000
 /**
  * Within the time of a lock, how often to look for jobs without a worker, and for requests to cancel that were published
  * while this worker was not listening. Redis keeps one clock of the former for all workers, so they must agree.

@@ -11,11 +11,11 @@ import {
 import { type AttachedLayers, type Attachment, placesOf, type Prefix, type PrefixHeader } from './prefix.ts'
 import { inputMark } from './template.ts'
 
-export const artifactFormat = 'preamble.prefix'
+const artifactFormat = 'preamble.prefix'
 /** Of a prefix at one place. */
-export const artifactVersion = '1'
+const artifactVersion = '1'
 /** Of a prefix at several: it says which. */
-export const artifactVersionOfPlaces = '2'
+const artifactVersionOfPlaces = '2'
 export const prefixLengthMax = 1024
 /** The training record is in the header. */
 export const artifactHeaderBytesMax = 4 * 1024 * 1024

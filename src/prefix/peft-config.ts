@@ -2,7 +2,7 @@
 import { ServiceError } from '../errors/errors.ts'
 import { invalidFile } from './foreign-file.ts'
 
-export const peftConfigBytesMax = 1024 * 1024
+const peftConfigBytesMax = 1024 * 1024
 export const peftType = 'PREFIX_TUNING'
 export const peftTask = 'CAUSAL_LM'
 /** Of an encoder and a decoder. */

@@ -10,7 +10,7 @@ import { type AttachedLayers, placesOf, type Prefix } from './prefix.ts'
 import { inputMark } from './template.ts'
 
 /** PEFT keeps no template: its users write whole prompts. */
-export const peftTemplate = inputMark
+const peftTemplate = inputMark
 
 export const peftFileNames = { config: 'adapter_config.json', model: 'adapter_model.safetensors' } as const
 

@@ -9,10 +9,10 @@ import { sizeOf } from './tensor.ts'
 export { SafetensorsError, type SafetensorsErrorKind } from './safetensors-error.ts'
 
 /** As in the format's own implementation: nobody is made to parse more than this. */
-export const headerBytesLimit = 100_000_000
-export const tensorsMax = 100_000
-export const nameCharactersMax = 512
-export const dimensionsMax = 16
+const headerBytesLimit = 100_000_000
+const tensorsMax = 100_000
+const nameCharactersMax = 512
+const dimensionsMax = 16
 
 const LENGTH_BYTES = 8
 const METADATA_KEY = '__metadata__'

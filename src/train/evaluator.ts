@@ -13,7 +13,7 @@ import type { Example } from './options.ts'
 import { foldedShape, shapeOn, type PrefixShape } from './parameters.ts'
 
 /** More held-out examples than this do not make the loss surer by enough to be worth their time. */
-export const evaluationExamplesMax = 256
+const evaluationExamplesMax = 256
 
 const batchSize = 16
 

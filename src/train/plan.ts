@@ -22,7 +22,7 @@ const evaluations = 12
 export const prefixLengthDefault = 10
 /** The paper's hidden width for table-to-text. */
 export const reparametrizationDefault = 512
-export const initializationDefault = 'text:table to text'
+const initializationDefault = 'text:table to text'
 
 /** Passes over the examples where neither they nor steps are given: enough of them for few examples, and few for many. */
 const stepsMin = 240
@@ -36,7 +36,7 @@ export function usualRate(width: number, reparametrization: number): number {
 }
 
 /** Optimizer steps for examples of these lengths. */
-export function plannedSteps(
+function plannedSteps(
   { steps, epochs, batchSize, accumulation, seed }: TrainingOptions,
   lengths: readonly number[],
 ): number {

@@ -4,7 +4,7 @@ import { readMultipart } from '../multipart.ts'
 import { invalidFields, show } from '../validation.ts'
 
 export const purpose = 'fine-tune'
-export const filenameCharactersMax = 255
+const filenameCharactersMax = 255
 
 export interface FileForm {
   readonly filename: string

@@ -1,12 +1,12 @@
 // What is sent and answered about fine-tuning jobs.
 import { Type, type Static } from 'typebox'
+import { templateCharactersMax } from '../../prefix/artifact.ts'
 import {
   idLengthMax,
   pageLengthDefault,
   pageLengthMax,
   prefixReferenceMax,
   seedMax,
-  templateLengthMax,
   validationShareDefault,
   validationShareMax,
 } from '../schemas/limits.ts'
@@ -23,7 +23,7 @@ const Method = Type.Object(
     prefix: Type.Optional(
       withoutDefaulted({
         hyperparameters: PrefixHyperparameters,
-        template: Nullable(Type.String({ minLength: 1, maxLength: templateLengthMax }), {
+        template: Nullable(Type.String({ minLength: 1, maxLength: templateCharactersMax }), {
           default: null,
           description: 'How a prompt is put to the model; {input} stands in it once.',
         }),

@@ -2,14 +2,13 @@
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
-import { checkPrefixFits, decodePrefix, type PlayingModel } from '../../prefix/artifact.ts'
+import { checkPrefixFits, decodePrefix, type PlayingModel, templateCharactersMax } from '../../prefix/artifact.ts'
 import { readPaper } from '../../prefix/paper.ts'
 import { readPeft } from '../../prefix/peft.ts'
 import type { Prefix } from '../../prefix/prefix.ts'
 import type { PrefixRecord } from '../../prefix/record.ts'
 import { type ImportForm, readImportForm } from '../import-form.ts'
 import type { HttpParts } from '../parts.ts'
-import { templateLengthMax } from '../schemas/limits.ts'
 import { PrefixSchema } from '../schemas/prefixes.ts'
 import { problems } from '../schemas/shared.ts'
 import { toAnswer } from './prefixes.ts'
@@ -40,7 +39,7 @@ export function importRoutes(parts: HttpParts): FastifyPluginAsyncTypebox {
   return async (app) => {
     await app.register(multipart, {
       throwFileSizeLimit: true,
-      limits: { fileSize, files: 2, fields: 2, parts: 4, fieldSize: templateLengthMax * 4 },
+      limits: { fileSize, files: 2, fields: 2, parts: 4, fieldSize: templateCharactersMax * 4 },
     })
     app.post(
       '/prefixes/import',

@@ -14,8 +14,6 @@ export const textsMadeMax = 20
 export const penaltyMax = 2
 export const seedMax = Number.MAX_SAFE_INTEGER
 
-/** In UTF-16 units. */
-export const templateLengthMax = 4_096
 /** Of the examples, held out of training. */
 export const validationShareMax = 0.9
 export const validationShareDefault = 0.1

@@ -1,14 +1,9 @@
 // What is sent and answered about prefixes and datasets.
 import { Type, type Static } from 'typebox'
+import { templateCharactersMax } from '../../prefix/artifact.ts'
 import type { PrefixStatus } from '../../prefix/record.ts'
 import { defaultTemplate } from '../../prefix/template.ts'
-import {
-  idLengthMax,
-  prefixReferenceMax,
-  templateLengthMax,
-  validationShareDefault,
-  validationShareMax,
-} from './limits.ts'
+import { idLengthMax, prefixReferenceMax, validationShareDefault, validationShareMax } from './limits.ts'
 import { Anything, answer, JobError, Next, Nullable, pageQuery, requestBody, Word } from './shared.ts'
 import { Training } from './training.ts'
 
@@ -38,7 +33,7 @@ export const TrainBody = requestBody(
     template: Type.Optional(
       Type.String({
         minLength: 1,
-        maxLength: templateLengthMax,
+        maxLength: templateCharactersMax,
         description: `How an input becomes the prompt; {input} stands in it once. Left out: that of \`from\`, or ${JSON.stringify(defaultTemplate)}; of a model with an encoder "{input}".`,
       }),
     ),

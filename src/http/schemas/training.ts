@@ -1,12 +1,13 @@
 // The options of a training, with their limits and defaults.
 import { Type } from 'typebox'
+import { prefixLengthMax } from '../../prefix/artifact.ts'
 import { trainingDefaults as defaults } from '../../train/options.ts'
 import { seedMax } from './limits.ts'
 import { Nullable, Word, withoutDefaulted } from './shared.ts'
 
 export const Training = withoutDefaulted(
   {
-    prefixLength: Nullable(Type.Integer({ minimum: 1, maximum: 1_024 }), {
+    prefixLength: Nullable(Type.Integer({ minimum: 1, maximum: prefixLengthMax }), {
       default: defaults.prefixLength,
       description: 'P, in virtual tokens. null: that of `from`, or chosen.',
     }),

@@ -107,7 +107,7 @@ export function lowerBroadcastTo(l: Lowering, { inputs: [x], outputs }: Node<'br
 }
 
 /** Strides of x along the axes of the wider shape that it broadcasts to: 0 where it is stretched. */
-export function stretched(shape: readonly number[], stride: number, wider: readonly number[]): number[] {
+function stretched(shape: readonly number[], stride: number, wider: readonly number[]): number[] {
   const strides = stridesOf(shape, stride)
   const missing = wider.length - shape.length
   return wider.map((_, axis) => {

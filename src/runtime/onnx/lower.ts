@@ -41,7 +41,7 @@ function lowerElementwise(opType: 'Add' | 'Mul'): OnnxRule<'add'> {
   }
 }
 
-export const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
+const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
   input: (e, node) => e.setFull(outputOf(node), node.attributes.name),
   weight: (e, node) => e.setFull(outputOf(node), e.weight(node.attributes.name, node.attributes.shape)),
   constant: (e, node) => {

@@ -13,7 +13,7 @@ export const decodingForms: readonly LinearForm[] = ['float32', 'blocks', 'signe
 export const readingForms: readonly LinearForm[] = [...decodingForms, 'paired']
 
 /** Rows that decode side by side: alone, a few, as many as a service has by default. */
-export const decodedRows: readonly number[] = [1, 8, 32]
+const decodedRows: readonly number[] = [1, 8, 32]
 /** Positions of what an encoder reads at once, about. */
 export const readRows: readonly number[] = [512]
 /** One after the other, as in an encoder: a single one is over before what else the machine does evens out. */

@@ -23,7 +23,7 @@ const flags: string[] = [
 
 /** Reads and writes outside of any allocation, of shared memory or of a stack, and what C++ leaves undefined, end the process with a report. */
 const sanitizers = '-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g'
-export const isSanitized = process.env['PREAMBLE_SANITIZE'] === '1'
+const isSanitized = process.env['PREAMBLE_SANITIZE'] === '1'
 if (isSanitized) flags.push(...sanitizers.split(' '), '-O1', `-DSTAND_IN_SANITIZERS="${sanitizers}"`)
 
 const cache = path.join(tmpdir(), 'preamble-cuda-stand-in')
