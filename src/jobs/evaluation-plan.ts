@@ -54,22 +54,27 @@ export function askPlainly(
   }
 }
 
-/** The bare model, with as many of the examples before each input as its context has room for. */
+/**
+ * The bare model, with as many of the examples before each input as its context has room for. Null where that is none before
+ * any: it would be the bare model once more.
+ */
 export function askFewShot(
   inputs: readonly ReferencedInput[],
   examples: readonly Example[],
   { header: { template } }: Prefix,
   data: EvaluateJobData,
   parts: SamplingParts,
-): AskedFewShot {
+): AskedFewShot | null {
   const lengthMax = parts.positionsMax - data.maxNewTokens
   const prompts = inputs.map(({ input }) => fewShotPrompt(template, examples, input, lengthMax, parts))
+  const shown = prompts.reduce((sum, prompt) => sum + prompt.examples, 0)
+  if (shown === 0) return null
   return {
     // The prompt is made already: what the engine is to put its input into is nothing else.
     requests: prompts.map(({ text }, i) => requestFor(null, inputMark, text, data, i)),
     positions: Math.max(...prompts.map(({ length }) => length)) + data.maxNewTokens,
     promptExamples: examples.length,
-    promptExamplesMean: prompts.reduce((sum, prompt) => sum + prompt.examples, 0) / prompts.length,
+    promptExamplesMean: shown / prompts.length,
   }
 }
 

@@ -93,7 +93,7 @@ async function makePlan(data: EvaluateJobData, prefix: Prefix, parts: Evaluation
   const asked = new Set(inputs.map(({ input }) => input))
   const examples = await drawExamples(record, asked, data.seed, parts.datasets)
   const bare = askPlainly(inputs, prefix, null, data, parts)
-  const fewShot = examples.length === 0 ? null : askFewShot(inputs, examples, prefix, data, parts)
+  const fewShot = askFewShot(inputs, examples, prefix, data, parts)
   return { inputs, skipped, asked: { prefix: plain, bare, fewShot } }
 }
 

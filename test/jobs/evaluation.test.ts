@@ -122,6 +122,16 @@ test('without baselines the prefix alone is asked, and one that was imported has
   assert.ok(second?.bare !== null && second?.fewShot === null)
 })
 
+test('examples that fit before no input are no second measurement of the bare model', async () => {
+  const longest = 'q: one a:'.length
+  const fake = fakeEvaluation(1 + longest + 8)
+  await evaluateJob(fake.job(), never, fake.parts)
+  const [{ bare, fewShot, samples } = assert.fail()] = await fake.evaluations.list('pfx_1')
+  assert.ok(bare !== null)
+  assert.deepEqual([fewShot, samples[0]?.fewShot], [null, null])
+  assert.equal(fake.sampling.requests.length, 4)
+})
+
 test('every text has its own seed, which is the same for all systems and the next time', async () => {
   const runs = [fakeEvaluation(), fakeEvaluation()]
   for (const { job, parts } of runs) await evaluateJob(job({ seed: 7 }), never, parts)
