@@ -6,9 +6,11 @@ import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { openModel } from '../../src/model/model.ts'
 import { Random } from '../../src/random/random.ts'
+import { frozenProducts } from '../../src/runtime/onnx/forms.ts'
 import { isExact } from '../../src/runtime/onnx/measure.ts'
 import { decodingForms } from '../../src/runtime/onnx/measure-decoding.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
+import { withQuantized } from '../../src/runtime/onnx/quantized-weights.ts'
 import type { DecodeSession, Past } from '../../src/runtime/runtime.ts'
 import { golden, goldenFolder } from '../golden/gpt2.ts'
 
@@ -113,7 +115,9 @@ test('the form is measured once and kept; a folder that cannot be written leaves
   const blocked = path.join(folder, 'blocked')
   await mkdir(blocked)
   await writeFile(path.join(blocked, 'forms.json'), JSON.stringify({ [layer]: 'blocks' }))
-  await mkdir(path.join(blocked, `${model.weights.sha256}-blocks.safetensors`))
+  const elsewhere = path.join(folder, 'elsewhere')
+  await withQuantized(model.weights, frozenProducts(model.forwardGraph(), 'blocks'), 'blocks', elsewhere)
+  for (const name of await readdir(elsewhere)) await mkdir(path.join(blocked, name))
   const warnings: string[] = []
   const runtime = createOnnxRuntime({
     threads: 1,

@@ -103,8 +103,9 @@ test('a damaged and a foreign file are made anew, a good one is left alone', asy
   const own = path.join(folder, 'own')
   const make = (): Promise<Weights> => withQuantized(model.weights, frozenProducts(graph, 'unsigned'), 'unsigned', own)
   await make()
-  const name = `${model.sha256}-unsigned.safetensors`
-  assert.deepEqual(await readdir(own), [name])
+  const [name = '', ...others] = await readdir(own)
+  assert.match(name, new RegExp(`^${model.sha256}-unsigned-[0-9a-f]{8}\\.safetensors$`))
+  assert.deepEqual(others, [])
   const file = path.join(own, name)
   const good = await readFile(file)
   const { mtimeMs } = await stat(file)
@@ -121,6 +122,31 @@ test('a damaged and a foreign file are made anew, a good one is left alone', asy
   )
   await make()
   assert.deepEqual(await readFile(file), good)
+})
+
+test('weights that are found in a file stay where they are, whatever other tensors are kept later', async () => {
+  const model = await openModel(`${goldenFolder}/model`)
+  const kept = path.join(folder, 'kept')
+  const training = frozenProducts(trainingGraph(model, prefixShape(model.config, 2, 0)), 'mixed')
+  const decoding = frozenProducts(model.forwardGraph(), 'mixed')
+  const tensorsOf = async ({ folder: from, tensors }: Weights): Promise<ReadonlyMap<string, Buffer>> => {
+    const read = new Map<string, Buffer>()
+    for (const { name, file, offset, bytes } of tensors.values())
+      read.set(name, (await readFile(path.join(from, file))).subarray(offset, offset + bytes))
+    return read
+  }
+  const decoded = await withQuantized(model.weights, decoding, 'mixed', kept)
+  const before = await tensorsOf(decoded)
+  // As for a session that has yet to open what was found for it.
+  const trained = await withQuantized(model.weights, training, 'mixed', kept)
+  assert.deepEqual(await tensorsOf(decoded), before)
+  // And neither makes the other's file anew.
+  const names = await readdir(kept)
+  const times = await Promise.all(names.map(async (each) => (await stat(path.join(kept, each))).mtimeMs))
+  assert.deepEqual(await withQuantized(model.weights, decoding, 'mixed', kept), decoded)
+  assert.deepEqual(await withQuantized(model.weights, training, 'mixed', kept), trained)
+  assert.deepEqual(await readdir(kept), names)
+  assert.deepEqual(await Promise.all(names.map(async (each) => (await stat(path.join(kept, each))).mtimeMs)), times)
 })
 
 test('where weights in 8 bits cannot be kept, a warning says so and the form is float32', async () => {

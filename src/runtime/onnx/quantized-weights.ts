@@ -1,5 +1,5 @@
 // Keeps the 8-bit form of a model's weights in a file, made on first use and memory-mapped from then on.
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, open, readdir, realpath, rename, rm, stat, type FileHandle } from 'node:fs/promises'
 import path from 'node:path'
 import { encodeHeader, inOrder, readHeader, SafetensorsError, toFloat32 } from '../../tensor/safetensors.ts'
@@ -32,21 +32,38 @@ export async function withQuantized(
   folder: string,
 ): Promise<Weights> {
   if (weights.sha256 === undefined) throw new Error(`the weights in ${weights.folder} have no sha256 to keep them by`)
-  const file = path.join(path.resolve(folder), `${weights.sha256}-${form}${suffix}`)
   const plans = products.flatMap((product) => Object.values(tensorPlans(product)))
   const metadata = { format, form, weights: weights.sha256 }
-  let entries = await readEntries(file, plans, metadata)
-  if (entries === null) {
-    await mkdir(path.dirname(file), { recursive: true })
-    await writeFileOf(file, weights, products, metadata)
-    await sweep(path.dirname(file), file)
-    entries = await readEntries(file, plans, metadata)
+  const start = `${weights.sha256}-${form}-`
+  for (const file of await filesIn(folder, start)) {
+    const entries = await readEntries(file, plans, metadata)
+    if (entries !== null) return together(weights, file, entries)
   }
+  // Named by what is in it: where its tensors lie is known to others that have yet to open it.
+  const file = path.join(path.resolve(folder), `${start}${hashOf(plans)}${suffix}`)
+  await mkdir(path.dirname(file), { recursive: true })
+  await writeFileOf(file, weights, products, metadata)
+  await sweep(path.dirname(file), file)
+  const entries = await readEntries(file, plans, metadata)
   if (entries === null) throw new Error(`${file} was written and cannot be read again`)
   return together(weights, file, entries)
 }
 
-/** Null where the file is not there, is damaged, or is not what was asked for. */
+async function filesIn(folder: string, start: string): Promise<string[]> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
+  const ours = names.filter((name) => name.startsWith(start) && name.endsWith(suffix)).toSorted()
+  return ours.map((name) => path.join(path.resolve(folder), name))
+}
+
+function hashOf(plans: readonly TensorPlan[]): string {
+  const layout = inOrder(plans).map(({ name, dtype, shape }) => [name, dtype, shape])
+  return createHash('sha256').update(JSON.stringify(layout)).digest('hex').slice(0, 8)
+}
+
+/** Null where the file is not there any more, is damaged, or is not what was asked for. */
 async function readEntries(
   file: string,
   plans: readonly TensorPlan[],
