@@ -6,7 +6,6 @@ import { frozenProducts, quantizedForms, type LinearForm } from './forms.ts'
 import { lower } from './lower.ts'
 import { fastestForm, isExact, type Timing } from './measure.ts'
 import type { LayerShape } from './measured-layers.ts'
-import type { FastOptions } from './onnx.ts'
 import {
   decodingForms,
   describeDecoding,
@@ -19,6 +18,15 @@ import {
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
 import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
+
+export interface FastOptions {
+  /** Where weights in 8 bits are kept, two bytes for each parameter of the frozen layers, one more for decoding. Made when first needed. */
+  readonly folder: string
+  /** Hears what was measured. */
+  readonly note?: (message: string) => void
+  /** Hears why products stay in float32 though they would be faster. */
+  readonly warn?: (message: string) => void
+}
 
 export class FastForms {
   readonly #threads: number

@@ -3,7 +3,7 @@ import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
-import { FastForms } from './fast.ts'
+import { FastForms, type FastOptions } from './fast.ts'
 import { crossByHead, keysByPosition } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
@@ -19,15 +19,6 @@ export interface OnnxOptions {
   readonly packed?: boolean
   /** Lets graphs be compiled and decoded in 8 bits. */
   readonly fast?: FastOptions
-}
-
-export interface FastOptions {
-  /** Where weights in 8 bits are kept, two bytes for each parameter of the frozen layers. Made when first needed. */
-  readonly folder: string
-  /** Hears what was measured. */
-  readonly note?: (message: string) => void
-  /** Hears why products stay in float32 though they would be faster. */
-  readonly warn?: (message: string) => void
 }
 
 /**
