@@ -28,7 +28,8 @@ export async function compareRealBatches(
   try {
     const { batchSize, prefixLength } = canonicalTraining
     const [tokenizer, examples] = [await gpt2Tokenizer(scratch), (await readExamples()).slice(0, examplesMax)]
-    const encoded = encodeExamples(tokenizer, defaultTemplate, examples, model.config.positionsMax - prefixLength)
+    const room = { tokensMax: model.config.positionsMax - prefixLength, sourceMax: model.sourceMax }
+    const encoded = encodeExamples(tokenizer, defaultTemplate, examples, room)
     const lengths = encoded.map(({ tokens }) => tokens.length)
     const batches = epochBatches(lengths, batchSize, seed, 0).map((batch) =>
       batch.map((index) => encoded[index] as EncodedExample),

@@ -3,13 +3,13 @@ import { Random } from '../src/random/random.ts'
 import type { Model } from '../src/model/model.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { sizeOf } from '../src/tensor/tensor.ts'
-import { adamWDefaults } from '../src/train/adamw.ts'
+import { adamWDefaults, untrained } from '../src/train/adamw.ts'
 import type { EncodedExample } from '../src/train/encode.ts'
 import { GradientSteps, type GradientPlan } from '../src/train/gradients.ts'
 import { trainingGraph } from '../src/train/graphs.ts'
 import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from '../src/train/parameters.ts'
 import { SharedSteps } from '../src/train/shared-steps.ts'
-import { holdTrainables, untrained, type Trainables } from '../src/train/trainables.ts'
+import { holdTrainables, type Trainables } from '../src/train/trainables.ts'
 
 export interface TrainingWorkload {
   readonly batchSize: number

@@ -1,10 +1,17 @@
 // AdamW (Loshchilov & Hutter 2019, algorithm 2) with gradients clipped to a norm, on host arrays.
-import { stepFactors, type AdamWOptions, type StepFactors } from '../runtime/training.ts'
+import { stepFactors, type AdamWOptions, type StepFactors, type TrainedState } from '../runtime/training.ts'
 import type { Parameters } from './parameters.ts'
 
 /** The paper's settings. */
 export const adamWDefaults: AdamWOptions = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, clipNorm: 1 }
 
+/** Parameters with moments of zero: before the first step. */
+export function untrained(parameters: Parameters): TrainedState {
+  const zeros = (): Parameters => new Map([...parameters].map(([name, data]) => [name, new Float32Array(data.length)]))
+  return { parameters, first: zeros(), second: zeros() }
+}
+
+/** The state is its own from then on. */
 export class AdamW {
   /** First and second moments, by parameter. */
   readonly first: Parameters
@@ -12,13 +19,11 @@ export class AdamW {
   readonly #parameters: Parameters
   readonly #options: AdamWOptions
 
-  constructor(parameters: Parameters, options: AdamWOptions = adamWDefaults) {
-    const zeros = (): Parameters =>
-      new Map([...parameters].map(([name, data]) => [name, new Float32Array(data.length)]))
+  constructor({ parameters, first, second }: TrainedState, options: AdamWOptions = adamWDefaults) {
     this.#parameters = parameters
     this.#options = options
-    this.first = zeros()
-    this.second = zeros()
+    this.first = first
+    this.second = second
   }
 
   /** One step in place; `step` counts from 1. Answers the norm of the gradients before clipping. */

@@ -22,22 +22,18 @@ export interface ExampleRoom {
   readonly sourceMax: number
 }
 
-/** Of the model without an encoder. */
-const decoderRoom = (tokensMax: number): ExampleRoom => ({ tokensMax, sourceMax: Infinity })
-
 /** Tokens that a model reads of an example. */
 export const lengthOf = ({ tokens, source }: Pick<EncodedExample, 'tokens' | 'source'>): number =>
   tokens.length + (source?.length ?? 0)
 
-/** Throws `input_too_long`, naming the example, where `room` positions are too few. */
+/** Throws `input_too_long`, naming the example, where there is too little room. */
 export function encodeExamples(
   tokenizer: Tokenizer,
   template: string,
   examples: readonly Example[],
-  room: number | ExampleRoom,
+  { tokensMax: most, sourceMax }: ExampleRoom,
   framing: Framing = continuing,
 ): EncodedExample[] {
-  const { tokensMax: most, sourceMax } = typeof room === 'number' ? decoderRoom(room) : room
   return examples.map(({ input, output }, index) => {
     const read = tokenizer.encode(promptOf(template, input))
     const [prompt, source] = [framing.opening(read), framing.source(read)]

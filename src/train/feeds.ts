@@ -16,9 +16,6 @@ export function lossWeight(examples: readonly EncodedExample[], reduction: Train
   return 1 / (reduction === 'sum' ? examples.length : examples.reduce((sum, { targets }) => sum + targets.length, 0))
 }
 
-/** `textStart` is P unless given. */
-type FedShape = Pick<PrefixShape, 'prefixLength' | 'variant'> & Partial<Pick<PrefixShape, 'textStart' | 'isPartial'>>
-
 /**
  * int32 tokens and positions [B, T], rows, labels [R] and lossWeights [R] with R the batch's target tokens, each of `weight`;
  * int32 pastLengths [1], or [B, T] for an infix. Of examples with sources also int32 source.tokens and source.positions [B, S],
@@ -26,7 +23,7 @@ type FedShape = Pick<PrefixShape, 'prefixLength' | 'variant'> & Partial<Pick<Pre
  */
 export function batchFeeds(
   batch: readonly EncodedExample[],
-  { prefixLength, variant, textStart = prefixLength, isPartial = false }: FedShape,
+  { prefixLength, variant, textStart, isPartial }: PrefixShape,
   weight: number,
 ): Feeds {
   const width = Math.max(...batch.map(({ tokens }) => tokens.length))

@@ -4,9 +4,9 @@ import { gradient } from '../graph/gradient.ts'
 import { makeGraph, type Graph } from '../graph/graph.ts'
 import type { Value } from '../graph/ops.ts'
 import type { Model } from '../model/model.ts'
-import type { DecoderSegment, Past } from '../model/segments.ts'
+import type { DecoderSegment, Past, PlaceName } from '../model/segments.ts'
 import { dropOut } from './dropout.ts'
-import { emptyLayers } from './layers.ts'
+import { emptyLayers, segmentOver } from './layers.ts'
 import { foldedShape, prefixPasts, prefixValues } from './parameters.ts'
 import type { PrefixShape, PrefixValues } from './parameters.ts'
 
@@ -96,28 +96,20 @@ function segmentOf(
   // Where a model takes a prefix and this one has none, there is nothing to be seen.
   const none = shape.isPartial ? [g.input('noLengths', [1], 'int32')] : []
   const pasts = new Map(
-    places.map(({ attachment, layers }): [string, Past] => {
+    places.map(({ attachment, layers }): [PlaceName, Past] => {
       const own = given.get(attachment)
       if (own !== undefined) return [attachment, { layers: own, lengths }]
       return [attachment, { layers: emptyLayers(g, layers, shape), lengths: none[0] as Value }]
     }),
   )
-  const [cross, encoder] = [pasts.get('cross'), pasts.get('encoder_self')]
   const read = (name: string, dim: string): Pick<DecoderSegment, 'tokens' | 'positions'> => ({
     tokens: g.input(`${name}tokens`, [batch, dim], 'int32'),
     positions: g.input(`${name}positions`, [batch, dim], 'int32'),
   })
-  const source = encoder && {
+  return segmentOver(pasts, read('', length), () => ({
     ...read('source.', sourceLength),
     lengths: g.input('source.lengths', [batch], 'int32'),
-    past: encoder,
-  }
-  return {
-    ...read('', length),
-    past: pasts.get('decoder_self') as Past,
-    ...(cross && { cross }),
-    ...(source && { source }),
-  }
+  }))
 }
 
 /** −log p of each target token, [R]; smoothed. */

@@ -9,7 +9,7 @@ import { placesOf, type Prefix } from '../prefix/prefix.ts'
 import type { Program, Runtime } from '../runtime/runtime.ts'
 import type { TrainedState } from '../runtime/training.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { adamWDefaults } from './adamw.ts'
+import { adamWDefaults, untrained } from './adamw.ts'
 import { BatchSequence } from './batches.ts'
 import { decodeCheckpoint, encodeCheckpoint, formOfCheckpoint, type BestPrefix, type Task } from './checkpoint.ts'
 import { DivergenceWatch } from './divergence.ts'
@@ -25,7 +25,7 @@ import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from './p
 import type { TrainingPlan } from './plan.ts'
 import { learningRateAt } from './schedule.ts'
 import { SharedSteps } from './shared-steps.ts'
-import { holdTrainables, untrained, type Trainables } from './trainables.ts'
+import { holdTrainables, type Trainables } from './trainables.ts'
 
 export interface TrainerParts {
   readonly runtime: Runtime

@@ -14,12 +14,6 @@ export interface Trainables {
   dispose(): void
 }
 
-/** Parameters with moments of zero: before the first step. */
-export function untrained(parameters: Parameters): TrainedState {
-  const zeros = (): Parameters => new Map([...parameters].map(([name, data]) => [name, new Float32Array(data.length)]))
-  return { parameters, first: zeros(), second: zeros() }
-}
-
 /** The state is theirs from then on. On the host, or in the memory of a runtime that takes optimizer steps itself. */
 export function holdTrainables(
   { training }: Runtime,
@@ -41,12 +35,10 @@ class HostTrainables implements Trainables {
   readonly #parameters: Parameters
   readonly #optimizer: AdamW
 
-  constructor(gradients: GradientSteps, { parameters, first, second }: TrainedState, options: AdamWOptions) {
+  constructor(gradients: GradientSteps, state: TrainedState, options: AdamWOptions) {
     this.#gradients = gradients
-    this.#parameters = parameters
-    this.#optimizer = new AdamW(parameters, options)
-    for (const [name, moment] of first) this.#optimizer.first.set(name, moment)
-    for (const [name, moment] of second) this.#optimizer.second.set(name, moment)
+    this.#parameters = state.parameters
+    this.#optimizer = new AdamW(state, options)
   }
 
   async update(

@@ -7,7 +7,7 @@ import type { KeysAndValues, PlaceName } from '../model/segments.ts'
 import type { Prefix } from '../prefix/prefix.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { int32, type Tensor } from '../tensor/tensor.ts'
-import { emptyLayers, toLayerMajor } from './layers.ts'
+import { emptyLayers, segmentOver, toLayerMajor } from './layers.ts'
 import type { PrefixShape } from './parameters.ts'
 
 export interface WordParts {
@@ -37,10 +37,7 @@ export async function wordActivations(
       { layers: emptyLayers(g, layers, shape), lengths: none },
     ]),
   )
-  const [cross, encoder] = [pasts.get('cross'), pasts.get('encoder_self')]
-  const source = encoder && { ...read, lengths: g.input('lengths', [1], 'int32'), past: encoder }
-  const past = { layers: emptyLayers(g, model.config.layers, shape), lengths: none }
-  const segment = { ...read, past, ...(cross && { cross }), ...(source && { source }) }
+  const segment = segmentOver(pasts, read, () => ({ ...read, lengths: g.input('lengths', [1], 'int32') }))
   const { keys, values, sourceKeysAndValues } = model.decoder(g, { segments: [segment], rows: null })
   const made: Partial<Record<PlaceName, KeysAndValues>> = { decoder_self: { keys, values }, ...sourceKeysAndValues }
   const layerMajor = (half: 'keys' | 'values'): Value =>
@@ -60,7 +57,7 @@ export async function wordActivations(
       [1, prefixLength],
     ),
     pastLengths: int32(Int32Array.of(0), [1]),
-    ...(source && { lengths: int32(Int32Array.of(prefixLength), [1]) }),
+    ...(segment.source && { lengths: int32(Int32Array.of(prefixLength), [1]) }),
   })
   await program.dispose()
   const of = (half: string): Float32Array => (outputs[half] as Tensor).data as Float32Array

@@ -68,7 +68,7 @@ export function bartEngine(session: DecodeSession, forced: boolean): Engine {
   return new Engine({ session, tokenizer, loadPrefix, model: { ...model, framing }, limits: defaultLimits })
 }
 
-type Done = Extract<GenerateEvent, { type: 'done' }>
+
 const base = { prefixId: null, maxNewTokens: 8, stop: [], seed: 1, decoding: greedy, logprobs: false }
 
 export async function generate(

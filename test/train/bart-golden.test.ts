@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { GraphBuilder } from '../../src/graph/builder.ts'
 import { makeGraph, type Graph } from '../../src/graph/graph.ts'
 import { openModel, type Model } from '../../src/model/model.ts'
-import { AdamW } from '../../src/train/adamw.ts'
+import { AdamW, untrained } from '../../src/train/adamw.ts'
 import { batchFeeds, lossWeight, parameterFeeds } from '../../src/train/feeds.ts'
 import { foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
 import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from '../../src/train/parameters.ts'
@@ -162,7 +162,7 @@ async function train(
   const program = await createOnnxRuntime({ threads: 1 }).compile(trainingGraph(model, shape), model.weights)
   const names = [...parameterShapes(shape).keys()]
   const parameters: Parameters = new Map(names.map((name) => [name, Float32Array.from(start[name]!.data)]))
-  const optimizer = new AdamW(parameters)
+  const optimizer = new AdamW(untrained(parameters))
   const [losses, norms]: [number[], number[]] = [[], []]
   for (let step = 0; step < golden.optimizer.steps; step++) {
     const outputs = await program.run({ ...feedsOf(shape, 'onnx', 'mean'), ...parameterFeeds(parameters, shape) })

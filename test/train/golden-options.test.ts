@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import type { Tensor } from '../../src/tensor/tensor.ts'
-import { AdamW, adamWDefaults } from '../../src/train/adamw.ts'
+import { AdamW, adamWDefaults, untrained } from '../../src/train/adamw.ts'
 import type { EncodedExample } from '../../src/train/encode.ts'
 import { batchFeeds, parameterFeeds } from '../../src/train/feeds.ts'
 import { GradientSteps } from '../../src/train/gradients.ts'
@@ -116,7 +116,7 @@ test('ten steps of two batches each, with cosine, weight decay and clipping, end
   const parameters: Parameters = new Map(
     Object.entries(golden.prefix).map(([name, { data }]) => [name, Float32Array.from(data)]),
   )
-  const optimizer = new AdamW(parameters, { ...adamWDefaults, weightDecay, clipNorm })
+  const optimizer = new AdamW(untrained(parameters), { ...adamWDefaults, weightDecay, clipNorm })
   const batches = options.accumulated.map((rows) => rows.map((row) => examples[row] as EncodedExample))
   const losses: number[] = []
   const norms: number[] = []

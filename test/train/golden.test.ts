@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
-import { AdamW } from '../../src/train/adamw.ts'
+import { AdamW, untrained } from '../../src/train/adamw.ts'
 import { foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
 import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from '../../src/train/parameters.ts'
 import { learningRateAt } from '../../src/train/schedule.ts'
@@ -61,7 +61,7 @@ async function train(
   const program = await createOnnxRuntime({ threads: 1 }).compile(trainingGraph(model, shape), model.weights)
   const shapes = parameterShapes(shape)
   const parameters: Parameters = new Map([...shapes.keys()].map((name) => [name, Float32Array.from(start[name]!.data)]))
-  const optimizer = new AdamW(parameters)
+  const optimizer = new AdamW(untrained(parameters))
   const losses: number[] = []
   const norms: number[] = []
   for (let step = 0; step < golden.optimizer.steps; step++) {

@@ -10,10 +10,9 @@ import type { Runtime } from '../../../src/runtime/runtime.ts'
 import { trainedGroups, type TrainedState, type TrainingUpdate } from '../../../src/runtime/training.ts'
 import { readSafetensors, toFloat32 } from '../../../src/tensor/safetensors.ts'
 import { float32 } from '../../../src/tensor/tensor.ts'
-import { AdamW, adamWDefaults } from '../../../src/train/adamw.ts'
+import { AdamW, adamWDefaults, untrained } from '../../../src/train/adamw.ts'
 import type { TrainingOptions, TrainingRun } from '../../../src/train/options.ts'
 import { SharedSteps } from '../../../src/train/shared-steps.ts'
-import { untrained } from '../../../src/train/trainables.ts'
 import { openTraining, type TrainerParts } from '../../../src/train/trainer.ts'
 import { assertClose } from '../../golden/gpt2.ts'
 import { advance, finish } from '../../train/runs.ts'
@@ -61,7 +60,7 @@ for (const [what, scale, clipNorm, weightDecay] of [
     const random = new Random(3)
     const state = untrained(drawn(random, 1))
     const expected = copied(state)
-    const optimizer = new AdamW(expected.parameters, options)
+    const optimizer = new AdamW(expected, options)
     const trainables = training.hold(state, options)
     const program = await training.compile(productGraph(), none, 'float32')
     for (let number = 1; number <= 6; number++) {
