@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { defaultLimits, Engine } from '../../src/engine/engine.ts'
 import { layoutFor } from '../../src/engine/played.ts'
-import { type GenerateEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
+import { type DoneEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
 import { openModel } from '../../src/model/model.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import type { DecodeSession, Runtime } from '../../src/runtime/runtime.ts'
@@ -68,13 +68,12 @@ export function bartEngine(session: DecodeSession, forced: boolean): Engine {
   return new Engine({ session, tokenizer, loadPrefix, model: { ...model, framing }, limits: defaultLimits })
 }
 
-
 const base = { prefixId: null, maxNewTokens: 8, stop: [], seed: 1, decoding: greedy, logprobs: false }
 
 export async function generate(
   engine: Engine,
   request: Partial<GenerateRequest> & Pick<GenerateRequest, 'inputs'>,
-): Promise<Done> {
+): Promise<DoneEvent> {
   for await (const event of engine.generate({ ...base, ...request }, new AbortController().signal))
     if (event.type === 'done') return event
   return assert.fail('no end')
@@ -89,7 +88,7 @@ export async function generateGolden(
   engine: Engine,
   forced: boolean,
   rows: readonly number[] | null = null,
-): Promise<readonly { readonly what: string; readonly row: GoldenText; readonly done: Done }[]> {
+): Promise<readonly { readonly what: string; readonly row: GoldenText; readonly done: DoneEvent }[]> {
   const cases = golden.generations.filter((each) => each.forced === forced)
   const all = cases.flatMap(({ decoding: { minNewTokens = 0, ...changes }, maxNewTokens, rows: texts }) =>
     texts
