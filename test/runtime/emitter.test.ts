@@ -34,18 +34,6 @@ test('scaled rows are known as rows and scales, other values are not', () => {
   assert.equal(e.rowScaled(e.emit('Neg', [scaled])), null)
 })
 
-test('the rows of flat values of one shape are one node', () => {
-  const g = new GraphBuilder()
-  const [x, y] = [g.input('x', ['B', 'T', 4]), g.input('y', ['B', 'T', 8])]
-  const outputs = { u: g.scale(x, 2), v: g.scale(y, 2) }
-  const e = new Emitter(makeGraph(outputs), { folder: tmpdir(), tensors: new Map() })
-  e.setFull(x, 'x')
-  e.setFull(y, 'y')
-  assert.ok(e.rowCount(e.flat(x)) !== null)
-  assert.equal(e.rowCount(e.flat(x)), e.rowCount(e.flat(y)))
-  assert.equal(e.rowCount('another'), null)
-})
-
 test('products of the same rows with frozen weights and biases are known as lying side by side, others are not', () => {
   const g = new GraphBuilder()
   const [x, other] = [g.input('x', ['R', 4]), g.input('other', ['R', 4])]
@@ -68,4 +56,22 @@ test('products of the same rows with frozen weights and biases are known as lyin
   assert.deepEqual(besides(key), [query.node, key.node])
   assert.deepEqual(besides(alone[0] as Value), [alone[0]?.node])
   assert.deepEqual(besides(alone[3] as Value), [alone[3]?.node])
+})
+
+test('a bias that is added, and a lower bound, are known of what has them alone', () => {
+  const e = emitter()
+  const sum = e.addBias('x', 'bias')
+  assert.deepEqual(e.biased(sum), { rows: 'x', bias: 'bias' })
+  assert.equal(e.biased(e.emit('Neg', [sum])), null)
+  e.setLowerBound(sum, -1)
+  assert.equal(e.lowerBound(sum), -1)
+  assert.equal(e.lowerBound('x'), null)
+})
+
+test('columns are scaled by a product where there is one that does so, and by a node of their own otherwise', () => {
+  const e = emitter()
+  const product = e.emit('MatMul', ['x', 'w'])
+  e.setColumnScaled(product, (factors) => `product scaled by ${factors}`)
+  assert.equal(e.scaleColumns(product, 'factors'), 'product scaled by factors')
+  assert.match(e.scaleColumns('x', 'factors'), /^Mul_/)
 })

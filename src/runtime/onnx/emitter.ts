@@ -49,6 +49,12 @@ export interface RowScaled {
   readonly scales: string
 }
 
+/** Rows, each still to be given a bias. */
+export interface Biased {
+  readonly rows: string
+  readonly bias: string
+}
+
 /**
  * Hash-consing makes gradients cheap: a rule that needs an intermediate of the forward pass emits the forward
  * nodes again and gets the ones that are there.
@@ -67,13 +73,14 @@ export class Emitter {
   readonly #made = new Map<string, readonly string[]>()
   readonly #full = new Map<Value, string>()
   readonly #flat = new Map<Value, string>()
-  /** By flat name: the axes that are folded into its rows. */
-  readonly #rows = new Map<string, Shape>()
   readonly #uses = new Map<Value, Set<OpName>>()
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   /** By the name of the values. */
   readonly #products: ReadonlyMap<string, Product>
   readonly #rowScaled = new Map<string, RowScaled>()
+  readonly #biased = new Map<string, Biased>()
+  readonly #columnScaled = new Map<string, (factors: string) => string>()
+  readonly #lowerBounds = new Map<string, number>()
   /** Frozen weights that are inputs. */
   readonly #fed = new Map<string, Shape>()
 
@@ -95,10 +102,14 @@ export class Emitter {
     return this.#uses.get(value)?.has(op) ?? false
   }
 
+  /** Whether any node is of `op`. */
+  has(op: OpName): boolean {
+    return this.#graph.nodes.some((node) => node.op === op)
+  }
+
   /** Whether it is a decoder's forward pass, of few rows: nodes cost more there than what they move. */
   get isDecoding(): boolean {
-    const has = (op: OpName): boolean => this.#graph.nodes.some((node) => node.op === op)
-    return this.provider === 'cpu' && has('attention') && !has('attentionGrad')
+    return this.provider === 'cpu' && this.has('attention') && !this.has('attentionGrad')
   }
 
   /** Products of the same rows with frozen weights and biases, `node` among them. */
@@ -233,13 +244,40 @@ export class Emitter {
     return this.#rowScaled.get(name) ?? null
   }
 
+  /** A bias added to each row. Who may as well add it later asks `biased`; if all do, this is never computed. */
+  addBias(rows: string, bias: string): string {
+    const name = this.emit('Add', [rows, bias])
+    this.#biased.set(name, { rows, bias })
+    return name
+  }
+  /** What `addBias` made `name` of; null where it was made otherwise. */
+  biased(name: string): Biased | null {
+    return this.#biased.get(name) ?? null
+  }
+
+  /** Each column times its factor: in the scales of a product, where `name` is one of those that have them. */
+  scaleColumns(name: string, factors: string): string {
+    return this.#columnScaled.get(name)?.(factors) ?? this.emit('Mul', [name, factors])
+  }
+  /** `scaled` makes `name` with its columns times factors, at no more cost. */
+  setColumnScaled(name: string, scaled: (factors: string) => string): void {
+    this.#columnScaled.set(name, scaled)
+  }
+
+  /** What no element of `name` is below. */
+  setLowerBound(name: string, bound: number): void {
+    this.#lowerBounds.set(name, bound)
+  }
+  lowerBound(name: string): number | null {
+    return this.#lowerBounds.get(name) ?? null
+  }
+
   setFull(value: Value, name: string): void {
     this.#full.set(value, name)
-    if (value.shape.length === 2) this.setFlat(value, name)
+    if (value.shape.length === 2) this.#flat.set(value, name)
   }
   setFlat(value: Value, name: string): void {
     this.#flat.set(value, name)
-    this.#rows.set(name, value.shape.slice(0, -1))
     if (value.shape.length === 2) this.#full.set(value, name)
   }
   full(value: Value): string {
@@ -252,13 +290,8 @@ export class Emitter {
     const name =
       this.#flat.get(value) ??
       this.emit('Reshape', [this.#full.get(value) as string, this.integers([-1, value.shape.at(-1) as number])])
-    this.setFlat(value, name)
+    this.#flat.set(value, name)
     return name
-  }
-  /** int64 vector of one: the rows of a flat name, the same node for all names of as many; null where they are not known. */
-  rowCount(flat: string): string | null {
-    const shape = this.#rows.get(flat)
-    return shape === undefined ? null : this.product(shape)
   }
 
   /** The finished graph, its outputs under their own names. */

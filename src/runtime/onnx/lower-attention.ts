@@ -1,7 +1,8 @@
-// Attention and its gradient in ONNX: past and new positions in two parts, with one softmax over both.
+// Attention in ONNX where no gradient follows: past and new positions in two parts, with one softmax over both.
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Dim } from '../../graph/shape.ts'
 import type { Emitter } from './emitter.ts'
+import { joinHeads, splitAll } from './heads.ts'
 import { fedByPosition } from './keys-by-position.ts'
 import { elementTypes } from './schema.ts'
 
@@ -9,14 +10,9 @@ import { elementTypes } from './schema.ts'
 const hidden = -1e30
 
 interface Heads {
-  readonly query: string // [batch, heads, query, headDim]
-  readonly key: string
-  readonly value: string
+  readonly value: string // [batch, heads, query, headDim]
   readonly pastWeights: string // [batch, heads, query, past]
   readonly newWeights: string // [batch, heads, query, query]
-  readonly weights: string // the two side by side
-  readonly sizes: string // int64 [past, query]
-  readonly scale: number
 }
 
 export function lowerAttention(e: Emitter, node: Node<'attention'>): void {
@@ -26,61 +22,30 @@ export function lowerAttention(e: Emitter, node: Node<'attention'>): void {
     e.emit('MatMul', [pastWeights, e.full(pastValue)]),
     e.emit('MatMul', [newWeights, value]),
   ])
-  e.setFlat(node.outputs[0] as Value, joinHeads(e, mixed, node.inputs[0]))
-}
-
-export function lowerAttentionGrad(e: Emitter, node: Node<'attentionGrad'>): void {
-  const [query, key, value, pastKey, pastValue, pastLengths, ct] = node.inputs
-  const { heads } = node.attributes
-  const h = emitHeads(e, [query, key, value, pastKey, pastValue, pastLengths], heads)
-  const dOut = splitHeads(e, ct, heads)
-
-  // ds = a·(da − Σ a·da), the derivative of softmax.
-  const dWeights = sideBySide(e, [
-    product(e, dOut, e.full(pastValue), { transB: 1 }),
-    product(e, dOut, h.value, { transB: 1 }),
-  ])
-  const weighed = e.emit('Mul', [h.weights, dWeights])
-  const total = e.emit('ReduceSum', [weighed, e.integers([-1])])
-  const dScores = e.emit('Sub', [weighed, e.emit('Mul', [h.weights, total])])
-  const [dPast, dNew] = e.emitMany('Split', [dScores, h.sizes], 2, { attributes: { axis: 3 } }) as [string, string]
-
-  const { scale } = h
-  const dQuery = e.emit('Add', [
-    product(e, dPast, e.full(pastKey), { transB: 1, scale }),
-    product(e, dNew, h.key, { scale }),
-  ])
-  const results = [
-    joinHeads(e, dQuery, query),
-    joinHeads(e, product(e, dNew, h.query, { transA: 1, scale }), key),
-    joinHeads(e, product(e, h.newWeights, dOut, { transA: 1 }), value),
-    overBatch(e, product(e, h.query, dPast, { transA: 1, scale }), pastKey),
-    overBatch(e, product(e, h.pastWeights, dOut, { transA: 1 }), pastValue),
-  ]
-  node.outputs.forEach((output, i) =>
-    i < 3 ? e.setFlat(output, results[i] as string) : e.setFull(output, results[i] as string),
-  )
+  e.setFlat(node.outputs[0] as Value, joinHeads(e, mixed, node.inputs[0], node.attributes.heads))
 }
 
 function emitHeads(e: Emitter, inputs: Ops['attention']['inputs'], heads: number): Heads {
   const [q, k, v, pastKey, , pastLengths] = inputs
-  const [query, key, value] = (splitTogether(e, q, k, v, heads) ??
-    [q, k, v].map((each) => splitHeads(e, each, heads))) as [string, string, string]
+  const [query, key, value] = splitAll(e, [q, k, v], heads)
   const scale = 1 / Math.sqrt((q.shape[2] as number) / heads)
-  const scores = e.emit('Add', [products(e, { query, key, scale }, pastKey, heads), bias(e, q, pastKey, pastLengths)])
+  const scores = e.emit('Add', [
+    products(e, { query, key, scale }, pastKey, heads),
+    attentionBias(e, q, pastKey, pastLengths),
+  ])
   const weights = e.emit('Softmax', [scores], { attributes: { axis: -1 } })
   const sizes = e.shape([pastKey.shape[3]!, q.shape[1]!])
   const [pastWeights, newWeights] = e.emitMany('Split', [weights, sizes], 2, { attributes: { axis: 3 } }) as [
     string,
     string,
   ]
-  return { query, key, value, pastWeights, newWeights, weights, sizes, scale }
+  return { value, pastWeights, newWeights }
 }
 
 /** scale · query · keysᵀ over past and new positions, [batch, heads, query, past + query]. */
 function products(
   e: Emitter,
-  { query, key, scale }: Pick<Heads, 'query' | 'key' | 'scale'>,
+  { query, key, scale }: { readonly query: string; readonly key: string; readonly scale: number },
   pastKey: Value,
   heads: number,
 ): string {
@@ -128,31 +93,6 @@ export function turned(e: Emitter, name: string): string {
   return e.emit('Transpose', [name], { attributes: { perm: [0, 1, 3, 2] } })
 }
 
-/** [batch, query, heads·headDim] → [batch, heads, query, headDim] */
-export function splitHeads(e: Emitter, value: Value, heads: number): string {
-  const [batch, queries, width] = value.shape as [string, string, number]
-  const shape = e.shape([batch, queries, heads, width / heads])
-  return e.emit('Transpose', [e.emit('Reshape', [e.flat(value), shape])], { attributes: { perm: [0, 2, 1, 3] } })
-}
-
-/** Query, key and value cut from one projection, as GPT-2 has them, are turned together: one transposition for three. */
-function splitTogether(e: Emitter, q: Value, k: Value, v: Value, heads: number): readonly string[] | null {
-  const { node } = q
-  const isOneCut = node.op === 'split' && [q, k, v].every((each, i) => each.node === node && each.index === i)
-  if (!isOneCut || node.outputs.length !== 3) return null
-  const [batch, queries, width] = q.shape as [string, string, number]
-  const shape = e.shape([batch, queries, 3 * heads, width / heads])
-  const apart = e.emit('Reshape', [e.flat(node.inputs[0]), shape])
-  const turned = e.emit('Transpose', [apart], { attributes: { perm: [0, 2, 1, 3] } })
-  return e.emitMany('Split', [turned, e.integers([heads, heads, heads])], 3, { attributes: { axis: 1 } })
-}
-
-/** [batch, heads, query, headDim] → rows of heads·headDim */
-export function joinHeads(e: Emitter, name: string, like: Value): string {
-  const transposed = e.emit('Transpose', [name], { attributes: { perm: [0, 2, 1, 3] } })
-  return e.emit('Reshape', [transposed, e.integers([-1, like.shape[2] as number])])
-}
-
 /** A past that serves every row of the batch gets the sum of their cotangents. */
 export function overBatch(e: Emitter, name: string, past: Value): string {
   return past.shape[0] === 1 ? e.emit('ReduceSum', [name, e.integers([0])]) : name
@@ -176,7 +116,7 @@ export function sideBySide(e: Emitter, parts: readonly string[]): string {
 }
 
 /** [batch or 1, 1, query, past + query]: 0 where a query sees a position. Made once for all layers. */
-function bias(e: Emitter, query: Value, pastKey: Value, pastLengths: Value): string {
+export function attentionBias(e: Emitter, query: Value, pastKey: Value, pastLengths: Value): string {
   const [rows, queries] = [pastLengths.shape[0]!, query.shape[1]!]
   const seen = lengthBias(e, pastKey.shape[3]!, pastLengths)
   const past = pastLengths.shape.length > 1 ? seen : e.emit('Expand', [seen, e.shape([1, 1, queries, 1])])

@@ -2,16 +2,8 @@
 import type { Node, Ops, Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
 import { fedByPosition } from './keys-by-position.ts'
-import {
-  joinHeads,
-  lengthBias,
-  overBatch,
-  product,
-  scaledBefore,
-  sideBySide,
-  splitHeads,
-  turned,
-} from './lower-attention.ts'
+import { joinHeads, joinLater, splitHeads } from './heads.ts'
+import { lengthBias, overBatch, product, scaledBefore, sideBySide, turned } from './lower-attention.ts'
 
 type Inputs = Ops['crossAttention']['inputs']
 
@@ -29,7 +21,7 @@ export function lowerCrossAttention(e: Emitter, node: Node<'crossAttention'>): v
   if (source !== undefined && e.provider === 'cpu' && !e.isUsedBy(q, 'crossAttentionGrad'))
     return e.setFull(node.outputs[0] as Value, attendAtOnce(e, node))
   const { weights, value } = emitHeads(e, node.inputs, node.attributes.heads)
-  e.setFlat(node.outputs[0] as Value, joinHeads(e, e.emit('MatMul', [weights, value]), q))
+  e.setFlat(node.outputs[0] as Value, joinHeads(e, e.emit('MatMul', [weights, value]), q, node.attributes.heads))
 }
 
 export function lowerCrossAttentionGrad(e: Emitter, node: Node<'crossAttentionGrad'>): void {
@@ -46,21 +38,22 @@ export function lowerCrossAttentionGrad(e: Emitter, node: Node<'crossAttentionGr
 
   const [ofQuery, ofPastKey, ofPastValue, ofKey, ofValue] = node.outputs
   const isAlone = source === undefined || ofKey === undefined || ofValue === undefined
-  e.setFlat(ofQuery as Value, joinHeads(e, product(e, dScores, h.key, { scale, transB: isAlone ? 1 : 0 }), query))
+  e.setFlat(
+    ofQuery as Value,
+    joinHeads(e, product(e, dScores, h.key, { scale, transB: isAlone ? 1 : 0 }), query, heads),
+  )
   const dValue = product(e, h.weights, dOut, { transA: 1 })
   if (isAlone) {
     e.setFull(ofPastKey as Value, overBatch(e, product(e, h.query, dScores, { transA: 1, scale }), pastKey))
     return e.setFull(ofPastValue as Value, overBatch(e, dValue, pastValue))
   }
-  const sizes = e.shape([pastKey.shape[3]!, source.shape[1]!])
-  const apart = (name: string): readonly [string, string] =>
-    e.emitMany('Split', [name, sizes], 2, { attributes: { axis: 2 } }) as [string, string]
-  const [dPastKey, dKey] = apart(product(e, dScores, h.query, { transA: 1, scale }))
-  const [dPastValue, dSourceValue] = apart(dValue)
-  e.setFull(ofPastKey as Value, overBatch(e, turned(e, dPastKey), pastKey))
-  e.setFull(ofPastValue as Value, overBatch(e, dPastValue, pastValue))
-  e.setFlat(ofKey, joinHeads(e, dKey, ofKey))
-  e.setFlat(ofValue, joinHeads(e, dSourceValue, ofValue))
+  const first = pastKey.shape[3]!
+  const dKey = joinLater(e, product(e, dScores, h.query, { transA: 1, scale }), { first, like: ofKey, heads })
+  const ofAll = joinLater(e, dValue, { first, like: ofValue, heads })
+  e.setFull(ofPastKey as Value, overBatch(e, turned(e, dKey.before), pastKey))
+  e.setFull(ofPastValue as Value, overBatch(e, ofAll.before, pastValue))
+  e.setFlat(ofKey, dKey.rows)
+  e.setFlat(ofValue, ofAll.rows)
 }
 
 /** Where no gradient wants what comes in between: a head's scores never leave the processor's cache. [batch, query, heads·headDim] */

@@ -5,16 +5,19 @@ import { lowerUnary } from './lower-unary.ts'
 
 export function lowerGelu(e: Emitter, node: Node<'gelu'>): void {
   const [x] = node.inputs
-  const isExact = e.form === 'float32'
-  if (isExact && e.isUsedBy(x, 'geluGrad')) e.setFlat(node.outputs[0] as Value, geluParts(e, e.flat(x)).y)
-  else lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'tanh' } }))
+  const isTrained = e.isUsedBy(x, 'geluGrad')
+  if (!isTrained) lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'tanh' } }))
+  else if (e.form === 'float32') e.setFlat(node.outputs[0] as Value, geluParts(e, e.flat(x)).y)
+  else lowerFused(e, node, 'FastGelu')
 }
 
 export function lowerExactGelu(e: Emitter, node: Node<'exactGelu'>): void {
   const [x] = node.inputs
-  if (e.form === 'float32' && e.isUsedBy(x, 'exactGeluGrad'))
+  const isTrained = e.isUsedBy(x, 'exactGeluGrad')
+  if (!isTrained) lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'none' } }))
+  else if (e.form === 'float32')
     e.setFlat(node.outputs[0] as Value, e.emit('Mul', [e.flat(x), normalDistribution(e, e.flat(x))]))
-  else lowerUnary(e, node, (name) => e.emit('Gelu', [name], { attributes: { approximate: 'none' } }))
+  else lowerFused(e, node, 'BiasGelu')
 }
 
 /** With y = x·s and s = σ(z): dy/dx = s + (y − y·s)·dz/dx. */
@@ -38,21 +41,38 @@ export function lowerExactGeluGrad(e: Emitter, node: Node<'exactGeluGrad'>): voi
 
 type GeluGrad = Node<'geluGrad'> | Node<'exactGeluGrad'>
 
-/**
- * dy/dx = (y(x + h) − y(x − h))/2h: two passes of a kernel that adds a bias, in place of a dozen. Off by h²/6·|y‴| < 2e-5 and by
- * the rounding of y, some 4e-6·|x|: a hundredth of what 8 bits are.
- */
-function lowerDifference(e: Emitter, node: GeluGrad, kernel: 'FastGelu' | 'BiasGelu'): void {
-  const [x, ct] = node.inputs
-  const width = e.integers([x.shape.at(-1) as number])
-  const [up, down] = [halfStep, -halfStep].map((shift) =>
-    e.emit(kernel, [e.flat(x), e.emit('Expand', [e.float(shift), width])], { domain: 'com.microsoft' }),
-  ) as [string, string]
-  setWeighed(e, node, e.emit('Sub', [up, down]), ct, 1 / (2 * halfStep))
+type Kernel = 'FastGelu' | 'BiasGelu'
+
+function lowerFused(e: Emitter, node: Node<'gelu'> | Node<'exactGelu'>, kernel: Kernel): void {
+  const y = geluOfShifted(e, node.inputs[0], kernel, 0)
+  e.setLowerBound(y, geluMin)
+  e.setFlat(node.outputs[0] as Value, y)
 }
 
-/** A power of two, so that x ± h is off by the rounding of the sum alone. */
-const halfStep = 2 ** -7
+/** Either kind is least at x ≈ -0.752, where it is -0.16997 and -0.17004. */
+const geluMin = -0.171
+
+/** y(x + shift), by a kernel that adds a bias: the shift goes with the one of the layer that x comes from. */
+function geluOfShifted(e: Emitter, x: Value, kernel: Kernel, shift: number): string {
+  const { rows, bias } = e.biased(e.flat(x)) ?? { rows: e.flat(x), bias: null }
+  const width = e.integers([x.shape.at(-1) as number])
+  const all = bias ?? e.emit('Expand', [e.float(0), width])
+  const shifted = shift === 0 ? all : e.emit('Add', [all, e.float(shift)])
+  return e.emit(kernel, [rows, shifted], { domain: 'com.microsoft' })
+}
+
+/**
+ * dy/dx = (y(x + h) − y(x))/h: one more pass of the kernel, in place of a dozen. Off by h/2·|y″| < 4e-4 and by the rounding of y,
+ * some 2e-4·|x|; in the mean of |x| < 3 by 3e-4 of it, a hundredth of what 8 bits are.
+ */
+function lowerDifference(e: Emitter, node: GeluGrad, kernel: Kernel): void {
+  const [x, ct] = node.inputs
+  const [there, here] = [step, 0].map((shift) => geluOfShifted(e, x, kernel, shift)) as [string, string]
+  setWeighed(e, node, e.emit('Sub', [there, here]), ct, 1 / step)
+}
+
+/** A power of two, so that x + h is off by the rounding of the sum alone. */
+const step = 2 ** -10
 
 /** dx = factor · slope · ct, what is the same for a row left to whoever takes it. */
 function setWeighed(e: Emitter, node: GeluGrad, slope: string, ct: Value, factor = 1): void {

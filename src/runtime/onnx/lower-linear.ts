@@ -1,6 +1,7 @@
 // Products with frozen weights in ONNX: in float32, or in 8 bits in the form that was chosen.
 import assert from 'node:assert/strict'
 import type { Node, Value } from '../../graph/ops.ts'
+import type { Shape } from '../../graph/shape.ts'
 import type { Emitter } from './emitter.ts'
 import { blockSize, tensorNames, unsignedZero, zeroOf, type IntegerBytes, type StoredBytes } from './forms.ts'
 
@@ -10,10 +11,24 @@ interface ProductOptions {
   readonly bias?: string
 }
 
-/** x · w, or x · wᵀ where `transposed`, of rows `x`: the name of the rows that come of it. */
-export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias }: ProductOptions): string {
+export interface Rows {
+  readonly name: string
+  /** Extents that are the number of rows together. */
+  readonly count: Shape
+  readonly width: number
+}
+
+/** All axes but the last are rows. */
+export const rowsOf = (e: Emitter, x: Value): Rows => ({
+  name: e.flat(x),
+  count: x.shape.slice(0, -1),
+  width: x.shape.at(-1) as number,
+})
+
+/** x · w, or x · wᵀ where `transposed`: the name of the rows that come of it. */
+export function emitProduct(e: Emitter, x: Rows, w: Value, { transposed, bias }: ProductOptions): string {
   if (e.form === 'float32' || w.node.op !== 'weight') {
-    const inputs = [x, e.full(w), ...(bias === undefined ? [] : [bias])]
+    const inputs = [x.name, e.full(w), ...(bias === undefined ? [] : [bias])]
     return e.emit('Gemm', inputs, { attributes: { transB: transposed ? 1 : 0 } })
   }
   const { bytes, values, scales } = storedProduct(e, w.node.attributes.name, transposed)
@@ -21,7 +36,7 @@ export function emitProduct(e: Emitter, x: string, w: Value, { transposed, bias 
     const [K, N] = (transposed ? w.shape.toReversed() : w.shape) as readonly [number, number]
     // Level 4: the rows of x are put into 8 bits too, block by block.
     const attributes = { K, N, bits: 8, block_size: blockSize, accuracy_level: 4 }
-    return withBias(e, e.emit('MatMulNBits', [x, values, scales], { attributes, domain: 'com.microsoft' }), bias)
+    return withBias(e, e.emit('MatMulNBits', [x.name, values, scales], { attributes, domain: 'com.microsoft' }), bias)
   }
   return withBias(e, integerProduct(e, bytes, x, values, scales), bias)
 }
@@ -51,7 +66,7 @@ export function emitTogether(e: Emitter, node: Node<'linear'>): string | null {
     0,
   )
   const bytes = (stored[0] as StoredProduct).bytes as IntegerBytes
-  const product = withBias(e, integerProduct(e, bytes, e.flat(node.inputs[0]), values, scales), bias)
+  const product = withBias(e, integerProduct(e, bytes, rowsOf(e, node.inputs[0]), values, scales), bias)
   const sizes = all.map(({ outputs }) => outputs[0]?.shape.at(-1) as number)
   const parts = e.emitMany('Split', [product, e.integers(sizes)], all.length, { attributes: { axis: 1 } })
   return parts[all.indexOf(node)] as string
@@ -81,12 +96,13 @@ export function storedProduct(e: Emitter, name: string, transposed: boolean): St
  * ones: y[i] = s[i] · (q[i] · values) · scales. Where x[i] itself is still to be scaled, by a positive number, q[i] is the same
  * without it, and only s[i] has it.
  */
-function integerProduct(e: Emitter, bytes: IntegerBytes, x: string, values: string, scales: string): string {
-  const later = e.rowScaled(x)
-  const { quantized, perRow } = quantizeRows(e, later?.rows ?? x)
-  const product = integerSums(e, { rows: quantized, zero: unsignedZero }, { bytes, values, scales })
-  const column = e.emit('Unsqueeze', [perRow, e.integers([1])])
-  return e.scaleRows(product, later === null ? column : e.emit('Mul', [column, later.scales]))
+function integerProduct(e: Emitter, bytes: IntegerBytes, x: Rows, values: string, scales: string): string {
+  const later = e.rowScaled(x.name)
+  const now = later === null ? x : { ...x, name: later.rows }
+  const { perRow, zero } = stepsOfRows(e, now.name)
+  const rows = quantizeBy(e, now, perRow, zero)
+  const product = integerSums(e, { rows, zero }, { bytes, values, scales })
+  return e.scaleRows(product, later === null ? perRow : e.emit('Mul', [perRow, later.scales]))
 }
 
 /** (rows − zero) · values · scales, with `rows` in unsigned bytes. */
@@ -96,29 +112,43 @@ export function integerSums(
   { bytes, values, scales }: StoredProduct,
 ): string {
   const zeros = [e.byte(zero, 0), ...(zeroOf(bytes) === 0 ? [] : [e.byte(unsignedZero, 0)])]
-  return e.emit('MatMulIntegerToFloat', [rows, values, e.float(1), scales, ...zeros], { domain: 'com.microsoft' })
+  const inputs = [rows, values, e.float(1), scales, ...zeros]
+  const sums = e.emit('MatMulIntegerToFloat', inputs, { domain: 'com.microsoft' })
+  const scaled = (factors: string): StoredProduct => ({ bytes, values, scales: e.emit('Mul', [scales, factors]) })
+  e.setColumnScaled(sums, (factors) => integerSums(e, { rows, zero }, scaled(factors)))
+  return sums
 }
 
-function quantizeRows(e: Emitter, x: string): { readonly quantized: string; readonly perRow: string } {
-  const along = { attributes: { keepdims: 0 } }
-  const [top, bottom] = ['ReduceMax', 'ReduceMin'].map((op) => e.emit(op, [x, e.integers([-1])], along)) as [
-    string,
-    string,
-  ]
-  const largest = e.emit('Max', [top, e.emit('Neg', [bottom]), e.float(smallest)])
-  const perRow = e.emit('Mul', [largest, e.float(1 / 127)])
-  return { quantized: quantizeBy(e, x, perRow, unsignedZero), perRow }
+/** What one step of each row is, [rows, 1], and the byte that 0 becomes. */
+function stepsOfRows(e: Emitter, x: string): { readonly perRow: string; readonly zero: number } {
+  const extreme = (op: 'ReduceMax' | 'ReduceMin'): string => e.emit(op, [x, e.integers([-1])])
+  const bound = e.lowerBound(x)
+  if (bound === null) {
+    const largest = e.emit('Max', [extreme('ReduceMax'), e.emit('Neg', [extreme('ReduceMin')]), e.float(smallest)])
+    return { perRow: e.emit('Mul', [largest, e.float(1 / 127)]), zero: unsignedZero }
+  }
+  // What is below 0 is known to be small: a few steps are enough for it, and the others are nearly twice as fine.
+  const above = e.emit('Mul', [extreme('ReduceMax'), e.float(1 / (255 - lowZero))])
+  return { perRow: e.emit('Max', [above, e.float(-bound / lowZero)]), zero: lowZero }
 }
 
-/** Each row over its scale in whole numbers, `zero` more than that. */
-export function quantizeBy(e: Emitter, x: string, perRow: string, zero: number): string {
-  const zeros = e.emit('Expand', [e.byte(zero, 1), e.rowCount(x) ?? e.emit('Shape', [perRow])])
-  return e.emit('QuantizeLinear', [x, perRow, zeros], { attributes: { axis: 0 } })
+/** The byte that 0 becomes in rows that have a lower bound: with that of gelu, finer steps wherever a row has 0.7 or more. */
+const lowZero = 32
+
+/**
+ * Each row over its step, `perRow` [rows, 1], in whole numbers, `zero` more than that. A row is one block: over blocks onnxruntime
+ * shares the work among threads, over the steps of an axis it does not.
+ */
+export function quantizeBy(e: Emitter, { name, count, width }: Rows, perRow: string, zero: number): string {
+  // Made once for all that have as many rows.
+  const shape = e.emit('Concat', [e.product(count), e.integers([1])], { attributes: { axis: 0 } })
+  const zeros = e.emit('Expand', [e.byte(zero, 1), shape])
+  return e.emit('QuantizeLinear', [name, perRow, zeros], { attributes: { axis: 1, block_size: width } })
 }
 
 /** A row of zeros is divided by this. */
 const smallest = 1e-30
 
 function withBias(e: Emitter, product: string, bias: string | undefined): string {
-  return bias === undefined ? product : e.emit('Add', [product, bias])
+  return bias === undefined ? product : e.addBias(product, bias)
 }

@@ -2,12 +2,12 @@
 import type { Value } from '../../graph/ops.ts'
 import type { Emitter } from './emitter.ts'
 import { integersOf, zeroOf } from './forms.ts'
-import { emitProduct, integerSums, quantizeBy, storedProduct, type StoredProduct } from './lower-linear.ts'
+import { emitProduct, integerSums, quantizeBy, storedProduct, type Rows, type StoredProduct } from './lower-linear.ts'
 import { elementTypes } from './schema.ts'
 
 interface Probabilities {
   /** [rows, vocabulary], each row adding up to 1. */
-  readonly probabilities: string
+  readonly probabilities: Rows
   /** [rows, 1] */
   readonly largest: string
 }
@@ -25,7 +25,7 @@ export function emitMixture(
   const stored = storedIntegers(e, table)
   if (stored === null) return emitProduct(e, probabilities, table, { transposed: false })
   const step = e.emit('Mul', [largest, e.float(1 / 255)])
-  const rows = { rows: quantizeBy(e, probabilities, e.emit('Reshape', [step, e.integers([-1])]), 0), zero: 0 }
+  const rows = { rows: quantizeBy(e, probabilities, step, 0), zero: 0 }
   const kept = e.emit('Mul', [integerSums(e, rows, stored), step])
   const ones: StoredProduct = { bytes: 'signed', values: e.ones(table.shape[0] as number), scales: e.float(1) }
   const left = e.emit('Sub', [e.float(1), e.emit('Mul', [integerSums(e, rows, ones), step])])

@@ -3,13 +3,15 @@ import type { Graph } from '../../graph/graph.ts'
 import type { Node, OpName, Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { Emitter, type EmitterOptions } from './emitter.ts'
-import { lowerAttention, lowerAttentionGrad } from './lower-attention.ts'
+import { lowerAttention } from './lower-attention.ts'
+import { lowerAttentionGrad, lowerTrainedAttention } from './lower-attention-grad.ts'
 import { lowerCrossAttention, lowerCrossAttentionGrad } from './lower-cross-attention.ts'
 import { lowerCrossEntropy, lowerCrossEntropyGrad } from './lower-cross-entropy.ts'
 import { lowerExactGelu, lowerExactGeluGrad, lowerGelu, lowerGeluGrad } from './lower-gelu.ts'
-import { emitProduct, emitTogether } from './lower-linear.ts'
+import { lowerLayerNorm, lowerLayerNormGrad } from './lower-layer-norm.ts'
+import { emitProduct, emitTogether, rowsOf } from './lower-linear.ts'
 import { lowerUnary } from './lower-unary.ts'
-import { encodeModel } from './schema.ts'
+import { blocksOpset, encodeModel } from './schema.ts'
 
 type OnnxRule<Op extends OpName> = (e: Emitter, node: Node<Op>) => void
 
@@ -21,7 +23,7 @@ export function lower(graph: Graph, weights: Weights, options: EmitterOptions = 
   const e = new Emitter(graph, weights, options)
   const apply = <Op extends OpName>(node: Node<Op>): void => onnxRules[node.op](e, node)
   for (const node of graph.nodes) apply(node as Node)
-  return encodeModel(e.finish())
+  return encodeModel(e.finish(), e.form === 'float32' ? undefined : blocksOpset)
 }
 
 const outputOf = (node: { readonly outputs: readonly Value[] }): Value => node.outputs[0] as Value
@@ -59,7 +61,7 @@ const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     const together = emitTogether(e, node)
     if (together !== null) return e.setFlat(outputOf(node), together)
     const bias = b === undefined ? {} : { bias: e.full(b) }
-    e.setFlat(outputOf(node), emitProduct(e, e.flat(x), w, { ...node.attributes, ...bias }))
+    e.setFlat(outputOf(node), emitProduct(e, rowsOf(e, x), w, { ...node.attributes, ...bias }))
   },
   outer: (e, node) => {
     const [x, y] = node.inputs
@@ -136,42 +138,19 @@ const onnxRules: { readonly [Op in OpName]: OnnxRule<Op> } = {
     e.setFlat(outputOf(node), e.emit('ScatterND', [flatZeros, at, e.flat(rows)], { attributes: { reduction: 'add' } }))
   },
 
-  layerNorm: (e, node) => {
-    const [x, scale, shift] = node.inputs
-    e.setFlat(outputOf(node), layerNormOutputs(e, x, scale, shift, node.attributes.epsilon)[0] as string)
-  },
-  layerNormGrad: (e, node) => {
-    const [x, scale, shift, ct] = node.inputs
-    const [, mean, inverse] = layerNormOutputs(e, x, scale, shift, node.attributes.epsilon) as [string, string, string]
-    const later = e.rowScaled(e.flat(ct))
-    const centred = e.emit('Sub', [e.flat(x), mean])
-    const g = e.emit('Mul', [later?.rows ?? e.flat(ct), e.full(scale)])
-    const meanOf = (name: string): string => e.emit('ReduceMean', [name, e.integers([-1])])
-    // dx = (g − mean(g) − x̂·mean(g·x̂)) / σ = (g − mean(g) − c·mean(g·c)/σ²) / σ with c = x − mean(x) = σ·x̂
-    const perRow = e.emit('Mul', [meanOf(e.emit('Mul', [g, centred])), e.emit('Mul', [inverse, inverse])])
-    const along = e.emit('Mul', [centred, perRow])
-    const difference = e.emit('Sub', [e.emit('Sub', [g, meanOf(g)]), along])
-    const factor = later === null ? inverse : e.emit('Mul', [inverse, later.scales])
-    e.setFlat(outputOf(node), e.emit('Mul', [difference, factor]))
-  },
+  layerNorm: lowerLayerNorm,
+  layerNormGrad: lowerLayerNormGrad,
 
   gelu: lowerGelu,
   geluGrad: lowerGeluGrad,
   exactGelu: lowerExactGelu,
   exactGeluGrad: lowerExactGeluGrad,
 
-  attention: lowerAttention,
+  attention: (e, node) => (e.has('attentionGrad') ? lowerTrainedAttention(e, node) : lowerAttention(e, node)),
   attentionGrad: lowerAttentionGrad,
   crossAttention: lowerCrossAttention,
   crossAttentionGrad: lowerCrossAttentionGrad,
 
   crossEntropy: lowerCrossEntropy,
   crossEntropyGrad: lowerCrossEntropyGrad,
-}
-
-/** Mean and inverse deviation are asked for only where a gradient will want them. */
-function layerNormOutputs(e: Emitter, x: Value, scale: Value, shift: Value, epsilon: number): readonly string[] {
-  const attributes = { axis: -1, epsilon: { float: epsilon } }
-  const inputs = [e.flat(x), e.full(scale), e.full(shift)]
-  return e.emitMany('LayerNormalization', inputs, e.isUsedBy(x, 'layerNormGrad') ? 3 : 1, { attributes })
 }

@@ -112,11 +112,14 @@ const root = protobuf.Root.fromJSON({
   },
 })
 
-/** An ONNX model file: opset 20 and the contributed operators that onnxruntime carries. */
-export function encodeModel(graph: GraphProto): Uint8Array {
+/** From which on QuantizeLinear knows blocks. */
+export const blocksOpset = 21
+
+/** An ONNX model file: opset 20 unless said, and the contributed operators that onnxruntime carries. */
+export function encodeModel(graph: GraphProto, opset = 20): Uint8Array {
   const type = root.lookupType('ModelProto')
   const opsetImport = [
-    { domain: '', version: 20 },
+    { domain: '', version: opset },
     { domain: 'com.microsoft', version: 1 },
   ]
   return type.encode(type.fromObject({ irVersion: 9, producerName: 'preamble', graph, opsetImport })).finish()
