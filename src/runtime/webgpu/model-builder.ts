@@ -1,5 +1,5 @@
 // An ONNX model written node by node, for work that is no graph of ours: moving numbers about on the device.
-import { encodeAttribute, type Attribute } from '../onnx/emitter.ts'
+import { encodeAttribute, type Attribute } from '../onnx/protos.ts'
 import { elementTypes, encodeModel, type NodeProto, type TensorProto, type ValueInfoProto } from '../onnx/schema.ts'
 
 export type ElementType = 'float32' | 'int32' | 'int64'
