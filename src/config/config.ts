@@ -42,6 +42,8 @@ export interface Config {
   readonly rowsMax: number
   /** Requests waiting for a row. */
   readonly waitingMax: number
+  /** Keys and values of stored prefixes that stay in memory. */
+  readonly prefixBytesMax: number
   readonly bodyBytesMax: number
   /** Processes that train. */
   readonly workers: number
@@ -83,6 +85,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     threads: reader.number('THREADS', Math.min(physicalCores(), threadsDefaultMax)),
     rowsMax: reader.number('ROWS_MAX'),
     waitingMax: reader.number('WAITING_MAX'),
+    prefixBytesMax: reader.number('PREFIX_BYTES_MAX'),
     bodyBytesMax: reader.number('BODY_BYTES_MAX'),
     workers: reader.number('WORKERS'),
     trainingsTogether: reader.number('TRAININGS_TOGETHER'),

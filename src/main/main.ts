@@ -82,7 +82,7 @@ async function serve(
       cudaLibraries: config.cudaLibraries,
       threads: config.threads,
       rowsMax: config.rowsMax,
-      limits: { ...defaultLimits, waitingMax: config.waitingMax },
+      limits: { ...defaultLimits, waitingMax: config.waitingMax, prefixBytesMax: config.prefixBytesMax },
     },
     {
       onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew'),
