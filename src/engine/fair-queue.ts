@@ -1,117 +1,111 @@
-// The waiting line: whoever has been served the fewest tokens comes next, among clients first, then among a client's prefixes.
+// The waiting line: of clients the one that was served the fewest tokens comes next, of its prefixes the one that has the fewest rows.
 import type { Sequence } from './sequence.ts'
 
-interface Served<T> {
+interface Arrival<S> {
+  readonly sequence: S
+  /** How many came before it. */
+  readonly rank: number
+}
+
+interface Client<S> {
+  readonly name: string
   /** Tokens charged so far, lifted on return to the least of those in line. */
   tokens: number
   /** Rank of the last arrival after idling: of equal ones the first comes first. */
-  since: number
-  readonly inner: T
+  readonly since: number
+  /** What it has in line, by prefix; none of them is empty. */
+  readonly lines: Map<string, Arrival<S>[]>
 }
 
-/** Clients or prefixes with nothing in line whose count is remembered, so that leaving and coming back gains nothing. */
+/** Clients with nothing in line whose count is remembered, so that leaving and coming back gains nothing. */
 const idleMax = 1024
 
-/** One level: named lines, each with the tokens that it was served. */
-class Level<T> {
-  readonly #all = new Map<string, Served<T>>()
-  readonly #make: () => T
-  readonly #isWaiting: (inner: T) => boolean
-  #arrivals = 0
-
-  constructor(make: () => T, isWaiting: (inner: T) => boolean) {
-    this.#make = make
-    this.#isWaiting = isWaiting
-  }
-
-  /** The line of that name, about to get one more. */
-  enter(name: string): T {
-    const known = this.#all.get(name)
-    if (known !== undefined && this.#isWaiting(known.inner)) return known.inner
-    const least = this.least()?.tokens ?? 0
-    const tokens = Math.max(known?.tokens ?? 0, least)
-    const served = { tokens, since: this.#arrivals++, inner: known?.inner ?? this.#make() }
-    this.#all.delete(name)
-    this.#all.set(name, served)
-    this.#forgetIdle()
-    return served.inner
-  }
-
-  find(name: string): T | undefined {
-    return this.#all.get(name)?.inner
-  }
-
-  least(): Served<T> | null {
-    let least: Served<T> | null = null
-    for (const served of this.#all.values()) {
-      if (!this.#isWaiting(served.inner)) continue
-      const isBefore =
-        least === null || served.tokens < least.tokens || (served.tokens === least.tokens && served.since < least.since)
-      if (isBefore) least = served
-    }
-    return least
-  }
-
-  charge(name: string, tokens: number): T | undefined {
-    const served = this.#all.get(name)
-    if (served !== undefined) served.tokens += tokens
-    return served?.inner
-  }
-
-  #forgetIdle(): void {
-    if (this.#all.size <= idleMax) return
-    for (const [name, { inner }] of this.#all) {
-      if (this.#all.size <= idleMax) return
-      if (!this.#isWaiting(inner)) this.#all.delete(name)
-    }
-  }
-}
-
-type PrefixLine<S> = S[]
-type ClientLines<S> = Level<PrefixLine<S>>
-
 /**
- * Virtual token counters (Sheng et al. 2024, Fairness in Serving Large Language Models): prompt tokens and tokens made are
- * charged to the client, the former when it gets a row; a client that comes back is lifted to the least count in line, so that idling
- * saves nothing up. The same again for the prefixes of a client, and within one of them first come, first served.
+ * Virtual token counters (Sheng et al. 2024, Fairness in Serving Large Language Models) for clients: prompt tokens and tokens made
+ * are charged, the former when a row is given; a client that comes back is lifted to the least count in line, so that idling saves
+ * nothing up. Of one client's prefixes the one with the fewest rows comes next, whatever it was served before, and of equal
+ * ones who came first. So nobody starves: once a prefix has no row any more, only those who came earlier go before it.
  */
 export class FairQueue<S extends Sequence> {
-  readonly #clients: Level<ClientLines<S>>
+  readonly #clients = new Map<string, Client<S>>()
   #length = 0
-
-  constructor() {
-    const makeLines = (): ClientLines<S> =>
-      new Level<PrefixLine<S>>(
-        () => [],
-        (line) => line.length > 0,
-      )
-    this.#clients = new Level(makeLines, (lines) => lines.least() !== null)
-  }
+  #arrivals = 0
 
   get length(): number {
     return this.#length
   }
 
   push(sequence: S): void {
-    this.#clients.enter(sequence.client).enter(sequence.prefixKey).push(sequence)
+    const rank = this.#arrivals++
+    const { lines } = this.#enter(sequence.client, rank)
+    const line = lines.get(sequence.prefixKey)
+    if (line === undefined) lines.set(sequence.prefixKey, [{ sequence, rank }])
+    else line.push({ sequence, rank })
     this.#length++
   }
 
-  peek(): S | null {
-    return this.#clients.least()?.inner.least()?.inner[0] ?? null
+  /** Who comes next, where `running` have rows. */
+  peek(running: readonly (S | null)[]): S | null {
+    const client = this.#least()
+    if (client === null) return null
+    const rows = new Map<string, number>()
+    for (const each of running)
+      if (each?.client === client.name) rows.set(each.prefixKey, (rows.get(each.prefixKey) ?? 0) + 1)
+    let next: (Arrival<S> & { readonly held: number }) | null = null
+    for (const [prefixKey, [first]] of client.lines) {
+      const held = rows.get(prefixKey) ?? 0
+      if (first === undefined) continue
+      if (next === null || held < next.held || (held === next.held && first.rank < next.rank)) next = { ...first, held }
+    }
+    return next?.sequence ?? null
   }
 
   /** True where it was in line. */
   remove(sequence: S): boolean {
-    const line = this.#clients.find(sequence.client)?.find(sequence.prefixKey)
-    const place = line?.indexOf(sequence) ?? -1
+    const lines = this.#clients.get(sequence.client)?.lines
+    const line = lines?.get(sequence.prefixKey)
+    const place = line?.findIndex((arrival) => arrival.sequence === sequence) ?? -1
     if (place < 0) return false
     line?.splice(place, 1)
+    if (line?.length === 0) lines?.delete(sequence.prefixKey)
     this.#length--
     return true
   }
 
-  charge({ client, prefixKey }: S, tokens: number): void {
-    this.#clients.charge(client, tokens)?.charge(prefixKey, tokens)
+  charge(sequence: S, tokens: number): void {
+    const client = this.#clients.get(sequence.client)
+    if (client !== undefined) client.tokens += tokens
+  }
+
+  /** The client of that name, about to have one more in line. */
+  #enter(name: string, rank: number): Client<S> {
+    const known = this.#clients.get(name)
+    if (known !== undefined && known.lines.size > 0) return known
+    const tokens = Math.max(known?.tokens ?? 0, this.#least()?.tokens ?? 0)
+    const client: Client<S> = { name, tokens, since: rank, lines: known?.lines ?? new Map() }
+    this.#clients.delete(name)
+    // Before it is there: nothing of it is in line yet.
+    this.#forgetIdle()
+    this.#clients.set(name, client)
+    return client
+  }
+
+  #least(): Client<S> | null {
+    let least: Client<S> | null = null
+    for (const client of this.#clients.values()) {
+      if (client.lines.size === 0) continue
+      const isBefore =
+        least === null || client.tokens < least.tokens || (client.tokens === least.tokens && client.since < least.since)
+      if (isBefore) least = client
+    }
+    return least
+  }
+
+  #forgetIdle(): void {
+    if (this.#clients.size < idleMax) return
+    for (const [name, { lines }] of this.#clients) {
+      if (this.#clients.size < idleMax) return
+      if (lines.size === 0) this.#clients.delete(name)
+    }
   }
 }

@@ -185,7 +185,7 @@ export class Scheduler<S extends Sequence = Sequence> {
       room.take(last.prompt.length - last.prefilled, 0)
     }
     for (;;) {
-      const candidate = this.#line.peek()
+      const candidate = this.#line.peek(this.#rows)
       if (candidate === null) break
       const group = this.#groups.get(candidate)
       const wanted = group?.sequences.length ?? 1

@@ -26,6 +26,51 @@ test('the same holds for the prefixes of one client', () => {
   assert.ok(startsBefore(scheduler, other) <= 1)
 })
 
+test('what a prefix was served before does not count once it has no row', () => {
+  const scheduler = new Scheduler<TestSequence>(limits)
+  const earlier = Array.from({ length: 20 }, (_, i) => new TestSequence(i, { prompt: 4, length: 9, prefix: 1 }))
+  scheduler.add(earlier)
+  while (scheduler.waiting + scheduler.running > 0) turn(scheduler)
+  const line = [2, 3, 1, 4].map((prefix) => new TestSequence(100 + prefix, { prompt: 8, prefix }))
+  scheduler.add(line)
+  assert.equal(startsBefore(scheduler, line[2] as TestSequence), 2)
+})
+
+test('of one client nobody who came earlier, and whose prefix has no more rows, is passed over', () => {
+  const seed = Number(process.env['SEED'] ?? 79)
+  for (let round = 0; round < 20; round++) {
+    const random = new Random(seed + round)
+    const scheduler = new Scheduler<TestSequence>({ ...limits, rowsMax: 1 + random.below(6), prefillTokensMax: 40 })
+    const inLine: TestSequence[] = []
+    let running: TestSequence[] = []
+    for (let step = 0; step < 200; step++) {
+      for (let i = random.below(3); i > 0 && inLine.length < 40; i--) {
+        const shape = { prompt: 1 + random.below(20), length: 1 + random.below(9), prefix: 1 + random.below(8) }
+        const sequence = new TestSequence(1000 * round + step * 3 + i, shape)
+        scheduler.add([sequence])
+        inLine.push(sequence)
+      }
+      for (const started of turn(scheduler)) {
+        const rowsOf = ({ prefixKey }: TestSequence): number =>
+          running.filter((other) => other.prefixKey === prefixKey).length
+        const place = inLine.indexOf(started)
+        const passed = inLine.slice(0, place).find((other) => rowsOf(other) <= rowsOf(started))
+        assert.equal(passed, undefined, `SEED=${seed + round}, step ${step}`)
+        inLine.splice(place, 1)
+        running.push(started)
+      }
+      running = running.filter(({ state }) => state !== 'finished')
+    }
+  }
+})
+
+test('a thousand clients and more in line: nobody is forgotten', () => {
+  const scheduler = new Scheduler<TestSequence>({ ...limits, waitingMax: 3000 })
+  const all = Array.from({ length: 2500 }, (_, i) => new TestSequence(i, { prompt: 1, length: 1, client: `c${i}` }))
+  for (const sequence of all) scheduler.add([sequence])
+  while (scheduler.waiting + scheduler.running > 0) assert.ok(turn(scheduler).length > 0, 'it starves')
+})
+
 test('one prefix of one client: first come, first served', () => {
   const scheduler = new Scheduler<TestSequence>(limits)
   const all = Array.from({ length: 12 }, (_, i) => new TestSequence(i, { prompt: 1 + (i % 5), length: 1 + (i % 3) }))
