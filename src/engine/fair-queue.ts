@@ -82,7 +82,7 @@ export class FairQueue<S extends Sequence> {
     const known = this.#clients.get(name)
     if (known !== undefined && known.lines.size > 0) return known
     const tokens = Math.max(known?.tokens ?? 0, this.#least()?.tokens ?? 0)
-    const client: Client<S> = { name, tokens, since: rank, lines: known?.lines ?? new Map() }
+    const client: Client<S> = { name, tokens, since: rank, lines: new Map() }
     this.#clients.delete(name)
     // Before it is there: nothing of it is in line yet.
     this.#forgetIdle()

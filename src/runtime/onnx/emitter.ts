@@ -65,6 +65,7 @@ export class Emitter {
   readonly #full = new Map<Value, string>()
   readonly #flat = new Map<Value, string>()
   readonly #uses = new Map<Value, Set<OpName>>()
+  readonly #ops: ReadonlySet<OpName>
   readonly #joined: ReadonlyMap<string, readonly Shape[]>
   /** By the name of the values. */
   readonly #products: ReadonlyMap<string, Product>
@@ -77,6 +78,7 @@ export class Emitter {
 
   constructor(graph: Graph, weights: Weights, { form = 'float32', provider = 'cpu' }: EmitterOptions = {}) {
     this.#graph = graph
+    this.#ops = new Set(graph.nodes.map(({ op }) => op))
     this.#weights = weights
     this.#joined = joinedRows(graph)
     this.form = form
@@ -95,7 +97,7 @@ export class Emitter {
 
   /** Whether any node is of `op`. */
   has(op: OpName): boolean {
-    return this.#graph.nodes.some((node) => node.op === op)
+    return this.#ops.has(op)
   }
 
   /** Whether it is a decoder's forward pass, of few rows: nodes cost more there than what they move. */
