@@ -14,7 +14,7 @@ interface Client<S> {
   /** Rank of the last arrival after idling: of equal ones the first comes first. */
   readonly since: number
   /** What it has in line, by prefix; none of them is empty. */
-  readonly lines: Map<string, Arrival<S>[]>
+  readonly lines: Map<string | null, Arrival<S>[]>
 }
 
 /** Clients with nothing in line whose count is remembered, so that leaving and coming back gains nothing. */
@@ -38,8 +38,8 @@ export class FairQueue<S extends Sequence> {
   push(sequence: S): void {
     const rank = this.#arrivals++
     const { lines } = this.#enter(sequence.client, rank)
-    const line = lines.get(sequence.prefixKey)
-    if (line === undefined) lines.set(sequence.prefixKey, [{ sequence, rank }])
+    const line = lines.get(sequence.prefixId)
+    if (line === undefined) lines.set(sequence.prefixId, [{ sequence, rank }])
     else line.push({ sequence, rank })
     this.#length++
   }
@@ -48,12 +48,12 @@ export class FairQueue<S extends Sequence> {
   peek(running: readonly (S | null)[]): S | null {
     const client = this.#least()
     if (client === null) return null
-    const rows = new Map<string, number>()
+    const rows = new Map<string | null, number>()
     for (const each of running)
-      if (each?.client === client.name) rows.set(each.prefixKey, (rows.get(each.prefixKey) ?? 0) + 1)
+      if (each?.client === client.name) rows.set(each.prefixId, (rows.get(each.prefixId) ?? 0) + 1)
     let next: (Arrival<S> & { readonly held: number }) | null = null
-    for (const [prefixKey, [first]] of client.lines) {
-      const held = rows.get(prefixKey) ?? 0
+    for (const [prefixId, [first]] of client.lines) {
+      const held = rows.get(prefixId) ?? 0
       if (first === undefined) continue
       if (next === null || held < next.held || (held === next.held && first.rank < next.rank)) next = { ...first, held }
     }
@@ -63,11 +63,11 @@ export class FairQueue<S extends Sequence> {
   /** True where it was in line. */
   remove(sequence: S): boolean {
     const lines = this.#clients.get(sequence.client)?.lines
-    const line = lines?.get(sequence.prefixKey)
+    const line = lines?.get(sequence.prefixId)
     const place = line?.findIndex((arrival) => arrival.sequence === sequence) ?? -1
     if (place < 0) return false
     line?.splice(place, 1)
-    if (line?.length === 0) lines?.delete(sequence.prefixKey)
+    if (line?.length === 0) lines?.delete(sequence.prefixId)
     this.#length--
     return true
   }

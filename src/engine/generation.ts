@@ -44,7 +44,8 @@ export class Continuation implements Sequence, Sampled {
   readonly prompt: readonly number[]
   readonly past: Past | null
   declare readonly source?: RowSource
-  readonly prefixKey: string
+  readonly seedKey: string
+  readonly prefixId: string | null
   readonly client: string
   readonly random: Random
   /** null: it is a text of its own. */
@@ -67,13 +68,14 @@ export class Continuation implements Sequence, Sampled {
     seed: number,
     group: TextGroup | null = null,
   ) {
-    const { past, client } = generation.parts
+    const { prefixId, past, client } = generation.parts
     this.generation = generation
     this.#index = index
     this.prompt = tokens
     this.past = past
     if (source !== null) this.source = source
-    this.prefixKey = key
+    this.seedKey = key
+    this.prefixId = prefixId
     this.client = client
     this.random = new Random(seed)
     this.group = group

@@ -3,7 +3,7 @@ import type { Copy } from './sequence.ts'
 
 interface Content {
   /** Names the prefix that the row was started from, and the source that was read for it. */
-  readonly prefixKey: string
+  readonly seedKey: string
   /** Positions of the prefix. */
   readonly prefixLength: number
   /** Whether a source was read for it, which is worth taking over even where nothing else is. */
@@ -33,8 +33,8 @@ export class RowContents {
     return content ? content.prefixLength + content.tokens.length : 0
   }
 
-  seed(row: number, prefixKey: string, prefixLength: number, hasSource = false): void {
-    this.#rows[row] = { prefixKey, prefixLength, hasSource, tokens: [] }
+  seed(row: number, seedKey: string, prefixLength: number, hasSource = false): void {
+    this.#rows[row] = { seedKey, prefixLength, hasSource, tokens: [] }
   }
 
   append(row: number, tokens: readonly number[]): void {
@@ -51,10 +51,10 @@ export class RowContents {
   }
 
   /** The row with most of `prompt` behind the same prefix; row `own` where that is as good. At least the last token is left to read. */
-  find(prompt: readonly number[], prefixKey: string, own: number): Beginning | null {
+  find(prompt: readonly number[], seedKey: string, own: number): Beginning | null {
     let best: Beginning | null = null
     for (const [from, content] of this.#rows.entries()) {
-      if (content?.prefixKey !== prefixKey) continue
+      if (content?.seedKey !== seedKey) continue
       const shared = commonLength(content.tokens, prompt, prompt.length - 1)
       const until = content.prefixLength + shared
       const isBetter = best === null || until > best.until || (until === best.until && from === own)

@@ -191,7 +191,7 @@ export class Scheduler<S extends Sequence = Sequence> {
       const wanted = group?.sequences.length ?? 1
       if (this.#rows.length + this.#reserved + wanted > this.#limits.rowsMax) break
       const row = this.#rows.length
-      const found = this.#contents.find(candidate.prompt, candidate.prefixKey, row)
+      const found = this.#contents.find(candidate.prompt, candidate.seedKey, row)
       if (this.#isComing(candidate, found?.shared ?? 0)) break
       const length = candidate.prompt.length - (found?.shared ?? 0)
       const sourceLength = found === null ? (candidate.source?.tokens.length ?? 0) : 0
@@ -214,8 +214,8 @@ export class Scheduler<S extends Sequence = Sequence> {
       sequences.push(candidate)
     }
     // Only now: they are seeded after the copies of this step.
-    for (const { row, prefixKey, past, source } of seeds) {
-      this.#contents.seed(row, prefixKey, past?.length ?? 0, source !== undefined)
+    for (const { row, seedKey, past, source } of seeds) {
+      this.#contents.seed(row, seedKey, past?.length ?? 0, source !== undefined)
     }
     const first = sequences[0]
     if (first === undefined) return { prefill: null, seeds }
@@ -224,10 +224,10 @@ export class Scheduler<S extends Sequence = Sequence> {
   }
 
   /** Whether a prompt that is being read, or is to be in this step, has much in common with the candidate's: worth a step's wait. */
-  #isComing({ prompt, prefixKey }: S, shared: number): boolean {
+  #isComing({ prompt, seedKey }: S, shared: number): boolean {
     const least = Math.max(sharedTokensMin, prompt.length / 2)
     return this.#rows.some((other) => {
-      if (other?.state !== 'prefilling' || other.prefixKey !== prefixKey) return false
+      if (other?.state !== 'prefilling' || other.seedKey !== seedKey) return false
       return commonLength(other.prompt, prompt, prompt.length - 1) - shared >= least
     })
   }

@@ -15,7 +15,9 @@ export interface Sequence {
   /** What the encoder reads for its row before the prompt; absent: the model has none. */
   readonly source?: RowSource
   /** Names `past` and `source`: rows with the same name and the same first tokens hold the same. Empty for neither. */
-  readonly prefixKey: string
+  readonly seedKey: string
+  /** Whose rows the line counts together, whatever their sources; null: those without a prefix. */
+  readonly prefixId: string | null
   /** Whom its tokens are charged to. */
   readonly client: string
   /** Tokens made so far; whoever samples appends one after each step that ends in the state `decoding`. */

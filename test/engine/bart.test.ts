@@ -45,6 +45,24 @@ test('several texts of one input read its source once, and samples are the same 
   await engine.close()
 })
 
+test('inputs with one prefix and sources of their own do not make one with another prefix wait for all of them', async () => {
+  const narrow = await openBartSession(createOnnxRuntime({ threads: 1 }), 2)
+  const engine = bartEngine(narrow, false)
+  const length = { maxNewTokens: 8, minNewTokens: 8 }
+  let ended = 0
+  const many = Array.from({ length: 24 }, async (_, i) => {
+    await generate(engine, { inputs: [`5 ${10 + i}`], ...length })
+    ended++
+  })
+  await many[0]
+  await generate(engine, { inputs: ['5 6'], prefixId: 'all', ...length })
+  // It has the first row that is free once it is there, so the most of them come after it.
+  assert.ok(ended < many.length / 2, `${ended} of ${many.length} ended before it`)
+  await Promise.all(many)
+  await engine.close()
+  await narrow.dispose()
+})
+
 test('a source that the encoder cannot read, texts without room, and prefixes for other places are refused with both sides', async () => {
   const engine = engines.get(true) as Engine
   const long = Array.from({ length: 63 }, () => 5).join(' ')

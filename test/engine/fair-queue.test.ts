@@ -17,14 +17,20 @@ test('one client has 200 inputs in line, and the single one of another waits for
   assert.ok(startsBefore(scheduler, single) <= 1)
 })
 
-test('the same holds for the prefixes of one client', () => {
-  const scheduler = new Scheduler<TestSequence>(limits)
-  scheduler.add(Array.from({ length: 200 }, (_, i) => new TestSequence(i, { prompt: 4, length: 5, prefix: 1 })))
-  for (let i = 0; i < 20; i++) turn(scheduler)
-  const other = new TestSequence(200, { prompt: 4, prefix: 2 })
-  scheduler.add([other])
-  assert.ok(startsBefore(scheduler, other) <= 1)
-})
+for (const [source, what] of [
+  [0, ''],
+  [4, ', each input with a source of its own'],
+] as const) {
+  test(`the same holds for the prefixes of one client${what}`, () => {
+    const scheduler = new Scheduler<TestSequence>(limits)
+    const shape = { prompt: 4, length: 5, source }
+    scheduler.add(Array.from({ length: 200 }, (_, i) => new TestSequence(i, { ...shape, prefix: 1 })))
+    for (let i = 0; i < 20; i++) turn(scheduler)
+    const other = new TestSequence(200, { ...shape, prefix: 2 })
+    scheduler.add([other])
+    assert.ok(startsBefore(scheduler, other) <= 1)
+  })
+}
 
 test('what a prefix was served before does not count once it has no row', () => {
   const scheduler = new Scheduler<TestSequence>(limits)
@@ -51,8 +57,8 @@ test('of one client nobody who came earlier, and whose prefix has no more rows, 
         inLine.push(sequence)
       }
       for (const started of turn(scheduler)) {
-        const rowsOf = ({ prefixKey }: TestSequence): number =>
-          running.filter((other) => other.prefixKey === prefixKey).length
+        const rowsOf = ({ prefixId }: TestSequence): number =>
+          running.filter((other) => other.prefixId === prefixId).length
         const place = inLine.indexOf(started)
         const passed = inLine.slice(0, place).find((other) => rowsOf(other) <= rowsOf(started))
         assert.equal(passed, undefined, `SEED=${seed + round}, step ${step}`)

@@ -19,7 +19,8 @@ export class TestSequence implements Sequence {
   readonly prompt: readonly number[]
   readonly past: Past | null
   readonly source?: RowSource
-  readonly prefixKey: string
+  readonly seedKey: string
+  readonly prefixId: string | null
   readonly client: string
   readonly length: number
   output: number[] = []
@@ -35,13 +36,14 @@ export class TestSequence implements Sequence {
     const sourceKey = source === 0 ? '' : `s${id}`
     if (source > 0)
       this.source = { tokens: Array.from({ length: source }, (_, i) => 1000 * id + i), encoder: null, cross: null }
-    this.prefixKey = (prefix === 0 ? '' : `p${prefix}`) + sourceKey
+    this.prefixId = prefix === 0 ? null : `p${prefix}`
+    this.seedKey = (this.prefixId ?? '') + sourceKey
     this.past = prefix === 0 ? null : { keys: new Float32Array(), values: new Float32Array(), length: prefix }
   }
 
   /** What its row holds at most: the prefix's positions, the prompt, and all tokens made. */
   get expected(): readonly (number | string)[] {
-    const prefix = Array.from({ length: this.past?.length ?? 0 }, () => this.prefixKey)
+    const prefix = Array.from({ length: this.past?.length ?? 0 }, () => this.seedKey)
     return [...prefix, ...this.prompt, ...this.output]
   }
 }
@@ -65,8 +67,8 @@ export class TestCache {
       assert.ok(row >= batch.rows, name)
       this.rows[row] = []
     }
-    for (const { row, prefixKey, past } of batch.seeds) {
-      this.rows[row] = Array.from({ length: past?.length ?? 0 }, () => prefixKey)
+    for (const { row, seedKey, past } of batch.seeds) {
+      this.rows[row] = Array.from({ length: past?.length ?? 0 }, () => seedKey)
     }
     for (const part of [batch.decode, batch.prefill]) {
       part?.sequences.forEach((sequence, i) => {
