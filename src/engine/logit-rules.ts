@@ -1,8 +1,6 @@
-// The rules of a request for which tokens may come next, in token ids, and the order in which they are applied.
+// The rules of a request for which tokens may come next, in token ids.
 import { ServiceError } from '../errors/errors.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { addBias, completedNgrams, completedSequences, forbid, forceToken } from './processors.ts'
-import { penalizePresence, penalizeRepetition } from './processors.ts'
 import type { Decoding } from './request.ts'
 
 export interface LogitRules {
@@ -69,24 +67,6 @@ export function rulesOf(
   if (nothing) return null
   const penalties = { repetitionPenalty, presencePenalty, frequencyPenalty }
   return { bias, noRepeatNgramSize, banned, minNewTokens, endOfText, forced, ...penalties }
-}
-
-/**
- * Changes `logits` in place, in the order of `generate` in transformers 5: sequence bias, repetition penalty, n-grams, bad
- * words, minimum length. Presence and frequency, which it has not, stand where it puts a caller's own: behind those. What is
- * forced has the last word.
- */
-export function applyRules(rules: LogitRules, { prompt, output }: History, logits: Float32Array): void {
-  const { repetitionPenalty, noRepeatNgramSize, banned, presencePenalty: presence, frequencyPenalty: frequency } = rules
-  const history = [...prompt, ...output]
-  addBias(logits, rules.bias)
-  if (repetitionPenalty !== 1) penalizeRepetition(logits, repetitionPenalty, history)
-  forbid(logits, completedNgrams(noRepeatNgramSize, history))
-  forbid(logits, completedSequences(banned, history))
-  if (output.length < rules.minNewTokens) logits[rules.endOfText] = -Infinity
-  if (presence !== 0 || frequency !== 0) penalizePresence(logits, { presence, frequency }, output)
-  const forced = forcedToken(rules, { prompt, output })
-  if (forced !== null) forceToken(logits, forced)
 }
 
 /** The token that comes next whatever the logits; null: there is none. */

@@ -1,9 +1,10 @@
 // Chooses the next token of a sequence from a row of logits, as its request asks, and says how probable it was.
 import type { Random } from '../random/random.ts'
 import { Candidates } from './candidates.ts'
-import { applyRules, type History, type LogitRules } from './logit-rules.ts'
+import type { History, LogitRules } from './logit-rules.ts'
 import type { Decoding } from './request.ts'
 import { RowPasses } from './row-passes.ts'
+import { applyRules } from './rule-changes.ts'
 
 export interface Sampled extends History {
   readonly decoding: Pick<Decoding, 'strategy' | 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP'>

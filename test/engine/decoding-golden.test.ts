@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Candidates } from '../../src/engine/candidates.ts'
-import { applyRules, rulesOf } from '../../src/engine/logit-rules.ts'
+import { rulesOf } from '../../src/engine/logit-rules.ts'
 import { greedy } from '../../src/engine/request.ts'
 import { RowPasses } from '../../src/engine/row-passes.ts'
+import { applyRules } from '../../src/engine/rule-changes.ts'
 import { golden, toRow } from '../golden/decoding.ts'
 
 const vocabulary = golden.rows[0]?.length ?? 0

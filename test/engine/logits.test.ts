@@ -3,15 +3,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { bestTexts } from '../../src/engine/best-of.ts'
 import { Candidates } from '../../src/engine/candidates.ts'
-import { rulesOf } from '../../src/engine/logit-rules.ts'
-import {
-  completedNgrams,
-  completedSequences,
-  penalizePresence,
-  penalizeRepetition,
-} from '../../src/engine/processors.ts'
-import { greedy } from '../../src/engine/request.ts'
+import { type History, rulesOf } from '../../src/engine/logit-rules.ts'
+import { type Decoding, greedy } from '../../src/engine/request.ts'
 import { RowPasses } from '../../src/engine/row-passes.ts'
+import { applyRules, completedNgrams, completedSequences } from '../../src/engine/rule-changes.ts'
 import { Sampler } from '../../src/engine/sampler.ts'
 import { expOfMinus } from '../../src/engine/softmax.ts'
 import { Random } from '../../src/random/random.ts'
@@ -138,13 +133,13 @@ test('every filter and all together leave at least one token, however cold or ho
 
 test('a repetition penalty lowers positive and negative logits alike, once for each token', () => {
   const logits = row(2, -2, 5)
-  penalizeRepetition(logits, 2, [0, 1, 1])
+  applyTo(logits, { repetitionPenalty: 2 }, { prompt: [0, 1], output: [1] })
   assert.deepEqual(logits, row(1, -4, 5))
 })
 
-test('presence counts once, frequency as often as the token was made', () => {
+test('presence counts once, frequency as often as the token was made, the prompt not counted', () => {
   const logits = row(0, 0, 0)
-  penalizePresence(logits, { presence: 1, frequency: 0.25 }, [1, 2, 1])
+  applyTo(logits, { presencePenalty: 1, frequencyPenalty: 0.25 }, { prompt: [0, 1], output: [1, 2, 1] })
   assert.deepEqual(logits, row(0, -1.5, -1.25))
 })
 
@@ -298,6 +293,12 @@ function typical(logits: Float32Array, mass: number): Set<number> {
   let reached = 0
   const last = order.find((token) => (reached += weights[token]!) >= mass * sum) ?? 0
   return new Set(order.filter((token) => far(token) <= far(last) + 1e-9))
+}
+
+function applyTo(logits: Float32Array, changes: Partial<Decoding>, history: History): void {
+  const rules = rulesOf({ ...greedy, ...changes }, 0, byteTokenizer)
+  assert.ok(rules !== null)
+  applyRules(rules, history, logits)
 }
 
 function row(...values: number[]): Float32Array {
