@@ -1,6 +1,6 @@
 // One process at a time may open a directory: whoever listens on the socket in the place that belongs to it.
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdir, readdir, realpath, rename, rm, rmdir } from 'node:fs/promises'
+import { mkdir, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -10,6 +10,8 @@ const socketPathBytesMax = 100
 /** Of a socket's name: nobody takes one that was taken before. */
 const nameBytes = 6
 const attemptsMax = 5
+/** Nobody takes so long from making a folder to renaming it. */
+const leftoverAgeMs = 60_000
 
 export class DirectoryInUseError extends Error {
   constructor(directory: string) {
@@ -38,7 +40,10 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
       await rm(socket, { force: true })
     }
     const unlock = await enter(place)
-    if (unlock !== null) return unlock
+    if (unlock === null) continue
+    // What cannot be removed is in nobody's way.
+    await removeLeftovers(place).catch(() => undefined)
+    return unlock
   }
   throw new DirectoryInUseError(directory)
 }
@@ -62,6 +67,7 @@ function placeOf(real: string): string {
 }
 
 const newName = (): string => randomBytes(nameBytes).toString('hex')
+const isName = (text: string): boolean => text.length === 2 * nameBytes && /^[0-9a-f]*$/.test(text)
 
 async function namesIn(place: string): Promise<readonly string[]> {
   try {
@@ -84,7 +90,8 @@ async function enter(place: string): Promise<(() => Promise<void>) | null> {
     await close(server)
     await rm(own, { recursive: true, force: true })
     const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOTEMPTY' || code === 'EEXIST') return null
+    // Who was stopped for long may find its folder cleared away by another.
+    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOENT') return null
     throw error
   }
   return async () => {
@@ -93,6 +100,27 @@ async function enter(place: string): Promise<(() => Promise<void>) | null> {
     // It stays where another has come already.
     await rmdir(place).catch(() => undefined)
   }
+}
+
+/**
+ * Removes the folders of those that died before they could rename them. Each gets another name first: so the folder of one that
+ * was only stopped is whole or gone when it goes on, and never becomes the place without a socket.
+ */
+async function removeLeftovers(place: string): Promise<void> {
+  const folder = path.dirname(place)
+  const prefix = `${path.basename(place)}-`
+  // By the clock of the file system, as the place was made just now.
+  const { mtimeMs: nowMs } = await stat(place)
+  const remove = async (entry: string): Promise<void> => {
+    const leftover = path.join(folder, entry)
+    if (nowMs - (await stat(leftover)).mtimeMs < leftoverAgeMs) return
+    const doomed = `${place}-${newName()}`
+    await rename(leftover, doomed)
+    await rm(doomed, { recursive: true })
+  }
+  const entries = await readdir(folder)
+  const others = entries.filter((entry) => entry.startsWith(prefix) && isName(entry.slice(prefix.length)))
+  await Promise.allSettled(others.map(remove))
 }
 
 function listen(address: string): Promise<Server> {
