@@ -47,7 +47,22 @@ ADAPTERS = {
 def open_base() -> GPT2LMHeadModel:
     base = GPT2LMHeadModel.from_pretrained(MODEL, attn_implementation="eager").eval()
     base.name_or_path = BASE_NAME
+    name_cache_as_before(base)
     return base
+
+
+def name_cache_as_before(base: GPT2LMHeadModel) -> None:
+    """Since 5.24 `generate` of transformers hands its cache on as `cache`. PEFT 0.21.2 looks for `past_key_values`, finds none at any
+    step and puts its prefix there, which the model ignores beside `cache`: texts come without the prefix."""
+    prepare = base.prepare_inputs_for_generation
+
+    def prepare_as_before(*args, **kwargs) -> dict:
+        inputs = prepare(*args, **kwargs)
+        if "cache" in inputs:
+            inputs["past_key_values"] = inputs.pop("cache")
+        return inputs
+
+    base.prepare_inputs_for_generation = prepare_as_before
 
 
 def make_adapter(name: str, generator: torch.Generator) -> None:
