@@ -25,7 +25,7 @@ export interface Config {
   readonly queueUrl: string
   readonly storeUrl: string
   readonly runtime: (typeof runtimes)[number]
-  /** In which requests are answered: `fast` has weights in 8 bits, where this machine decodes faster so. */
+  /** In which requests are answered: `fast` has weights in fewer bits, where this machine decodes faster so. */
   readonly precision: (typeof precisions)[number]
   /** Folders that are looked through for NVIDIA's libraries before the system's own. */
   readonly cudaLibraries: readonly string[]

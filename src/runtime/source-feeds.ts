@@ -34,18 +34,22 @@ export function paddedSources(
   }
 }
 
+/** How past keys lie: a line of positions for each of a head's numbers, as the model's graph has them, or a head's numbers for each position. */
+export type KeyOrder = 'byNumber' | 'byPosition'
+
 /** All padded to the longest. */
 export function sourceFeeds(
   sources: readonly RowSource[],
   layers: number,
   shape: Pick<CacheLayout, 'heads' | 'headDim'>,
+  order: KeyOrder = 'byNumber',
 ): Record<string, Tensor> {
   const pastLengths = Int32Array.from(sources, ({ encoder }) => encoder?.length ?? 0)
   const pasts = sources.map(({ encoder }) => encoder)
   return {
     ...paddedSources(sources.map(({ tokens }) => tokens)),
     pastLengths: int32(pastLengths, [sources.length]),
-    ...pastFeeds(pasts, layers, shape),
+    ...pastFeeds(pasts, layers, shape, order),
   }
 }
 
@@ -54,6 +58,7 @@ function pastFeeds(
   pasts: readonly (Past | null)[],
   layers: number,
   { heads, headDim }: Pick<CacheLayout, 'heads' | 'headDim'>,
+  order: KeyOrder,
 ): Record<string, Tensor> {
   const longest = Math.max(1, ...pasts.map((past) => past?.length ?? 0))
   const size = heads * headDim * longest
@@ -66,11 +71,14 @@ function pastFeeds(
         const from = (l * heads + h) * past.length * headDim
         const to = b * size + h * headDim * longest
         values.set(past.values.subarray(from, from + past.length * headDim), to)
-        for (let p = 0; p < past.length; p++)
-          for (let d = 0; d < headDim; d++) keys[to + d * longest + p] = past.keys[from + p * headDim + d] as number
+        if (order === 'byPosition') keys.set(past.keys.subarray(from, from + past.length * headDim), to)
+        else
+          for (let p = 0; p < past.length; p++)
+            for (let d = 0; d < headDim; d++) keys[to + d * longest + p] = past.keys[from + p * headDim + d] as number
       }
     }
-    feeds[`pastKey.${l}`] = float32(keys, [pasts.length, heads, headDim, longest])
+    const lines = order === 'byPosition' ? [longest, headDim] : [headDim, longest]
+    feeds[`pastKey.${l}`] = float32(keys, [pasts.length, heads, ...lines])
     feeds[`pastValue.${l}`] = float32(values, [pasts.length, heads, longest, headDim])
   }
   return feeds

@@ -19,7 +19,7 @@ async function open(segments: number, shortMax: number): Promise<OnnxDecodeSessi
   const forward = model.forwardGraph(segments)
   const bytes = lower(keysByPosition(forward), model.weights)
   const program = await OnnxProgram.open(bytes, model.weights.folder, { threads: 1, packed: false })
-  return new OnnxDecodeSession(program, forward, { ...model.config, rowsMax }, null, shortMax)
+  return new OnnxDecodeSession(program, forward, { ...model.config, rowsMax }, { shortMax })
 }
 
 for (const segments of [2, 3]) {

@@ -5,7 +5,7 @@ import type { Feeds } from '../runtime.ts'
 import type { Product } from './cublaslt.ts'
 import type { Device } from './device.ts'
 import type { Lowering } from './lowering.ts'
-import { planMemory } from './plan.ts'
+import { planMemory } from '../memory-plan.ts'
 import { addressOf, storagesOf, type ProductStep, type Step, type Storage } from './steps.ts'
 
 /** What every type and every wide load can begin at. */

@@ -15,6 +15,15 @@ interface Segment extends SessionPart {
   readonly cache: RowCache
 }
 
+export interface DecodingOptions {
+  /** null: the model has no encoder. */
+  readonly reader?: SourceReader | null
+  /** Rows of more positions are long. */
+  readonly shortMax?: number
+  /** Whether the program writes new keys and values into the cache itself, and has no output `present`. */
+  readonly appends?: boolean
+}
+
 /**
  * Attention costs by the capacity of a cache, so there are two: long rows are apart, and cost the short ones beside them nothing. A
  * segment of the graph takes rows of one of them.
@@ -28,22 +37,23 @@ export class OnnxDecodeSession implements DecodeSession {
   readonly #reader: SourceReader | null
   /** Rows of one cache that the program takes. */
   readonly #segments: number
+  readonly #appends: boolean
   readonly #shortMax: number
   readonly #short: RowCache
   readonly #long: RowCache
   /** By how much the position of a row's next token is less than its length. */
   readonly #shifts: Int32Array
 
-  /** `program` computes `forward`, its keys by position (`keys-by-position.ts`). Rows of more than `shortMax` positions are long. */
+  /** `program` computes `forward`, its keys by position (`keys-by-position.ts`). */
   constructor(
     program: Program,
     forward: Graph,
     layout: CacheLayout,
-    reader: SourceReader | null = null,
-    shortMax: number = usualShortMax,
+    { reader = null, shortMax = usualShortMax, appends = false }: DecodingOptions = {},
   ) {
     this.#program = program
     this.#reader = reader
+    this.#appends = appends
     this.#segments = segmentsOf(forward)
     this.#shortMax = shortMax
     this.layout = layout
@@ -79,6 +89,7 @@ export class OnnxDecodeSession implements DecodeSession {
     assert.ok(parts.length >= 1 && parts.length <= this.#segments)
     this.#short.shrink()
     this.#long.shrink()
+    for (const { start, tokens } of parts) tokens.forEach((row, b) => this.#makeRoom(start + b, row.length))
     const segments = this.#segmentsOf(parts)
     const feeds: Record<string, Tensor> = {}
     const last: number[] = []
@@ -94,7 +105,12 @@ export class OnnxDecodeSession implements DecodeSession {
     }
     feeds['rows'] = int32(Int32Array.from(last), [last.length])
     const outputs = await this.#program.run(feeds)
-    this.#append(segments, widths, base, (outputs['present'] as Tensor).data as Float32Array)
+    if (!this.#appends) this.#append(segments, widths, base, (outputs['present'] as Tensor).data as Float32Array)
+    for (const { start, tokens } of parts) {
+      tokens.forEach((row, b) => {
+        this.lengths[start + b] = (this.lengths[start + b] as number) + row.length
+      })
+    }
     return (outputs['logits'] as Tensor).data as Float32Array
   }
 
@@ -146,6 +162,13 @@ export class OnnxDecodeSession implements DecodeSession {
     this.#long.enter(row)
   }
 
+  /** For so many more positions, in the cache that the row then belongs to. */
+  #makeRoom(row: number, count: number): void {
+    const after = (this.lengths[row] as number) + count
+    if (after > this.#shortMax) this.#lengthen(row, after)
+    else this.#cacheOf(row).reserve(after)
+  }
+
   /** Cuts each part where its rows change from one cache to the other. */
   #segmentsOf(parts: readonly SessionPart[]): readonly Segment[] {
     const cut = (part: SessionPart): Segment[] => {
@@ -162,7 +185,9 @@ export class OnnxDecodeSession implements DecodeSession {
     // The graph has not as many: rows between long ones become long themselves, until they are seeded anew.
     for (const [i, part] of parts.entries()) {
       if ((segments[i] as Segment[]).length < 2) continue
-      part.tokens.forEach((_, b) => this.#lengthen(part.start + b, this.lengths[part.start + b] as number))
+      part.tokens.forEach((row, b) =>
+        this.#lengthen(part.start + b, (this.lengths[part.start + b] as number) + row.length),
+      )
     }
     return parts.flatMap(cut)
   }
@@ -188,16 +213,12 @@ export class OnnxDecodeSession implements DecodeSession {
     segments.forEach(({ start, tokens }, s) => {
       const width = widths[s] as number
       tokens.forEach((row, b) => {
-        const after = (this.lengths[start + b] as number) + row.length
-        if (after > this.#shortMax) this.#lengthen(start + b, after)
-        else this.#cacheOf(start + b).reserve(after)
         const cache = this.#cacheOf(start + b)
         const from = (base + b * width) * heads * headDim
         for (let l = 0; l < layers; l++) {
           const keysAt = 2 * l * layerSize + from
           cache.append(l, start + b, present, keysAt, keysAt + layerSize, row.length)
         }
-        this.lengths[start + b] = after
       })
       base += tokens.length * width
     })

@@ -1,20 +1,15 @@
 // Products with frozen weights in 8 bits: which form this machine is to use for a model, and programs in that form.
 import type { Graph } from '../../graph/graph.ts'
+import { sizeOf } from '../../tensor/tensor.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import type { Program } from '../runtime.ts'
-import { frozenProducts, quantizedForms, type LinearForm } from './forms.ts'
+import { unsupported } from '../avx2/lower.ts'
+import { frozenProducts, quantizedForms, type LinearForm, type ServingForm } from './forms.ts'
 import { lower } from './lower.ts'
 import { fastestForm, isExact, type Timing } from './measure.ts'
 import type { LayerShape } from './measured-layers.ts'
-import {
-  decodingForms,
-  describeDecoding,
-  fastestDecodingForm,
-  read,
-  readingForms,
-  readLayers,
-  readRows,
-} from './measure-decoding.ts'
+import { decoded, describeDecoding, fastestDecodingForm, isUsable } from './measure-decoding.ts'
+import { read, readLayers, readRows, type Compared } from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
 import { rememberedForm, rememberForm, type Work } from './remembered-forms.ts'
@@ -57,18 +52,20 @@ export class FastForms {
     if (this.#options === undefined) return 'float32'
     const { folder, note = () => undefined } = this.#options
     const shape = largestLayer(forward)
+    const compared = { ...decoded, forms: formsFor(decoded, forward) }
     const remembered = await rememberedForm(folder, shape, this.#threads, 'decoding')
-    if (remembered !== null && decodingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
+    if (remembered !== null && compared.forms.includes(remembered) && (await isUsable(remembered, this.#threads)))
       return this.#kept(forward, weights, remembered, 'decoding')
-    const { form, timings } = await fastestDecodingForm(shape, layersOf(forward, shape), this.#threads)
+    const { form, timings } = await fastestDecodingForm(shape, layersOf(forward, shape), this.#threads, compared)
     note(`decoding through layers [${shape}] is done in the form ${form}; ${describeDecoding(timings)}`)
     await rememberForm(folder, shape, this.#threads, form, 'decoding')
     return this.#kept(forward, weights, form, 'decoding')
   }
 
-  /** `form`, once its weights are in the folder. */
-  async #kept(graph: Graph, weights: Weights, form: LinearForm, work: Work): Promise<string> {
+  /** `form`, once its weights are in the folder; `words` makes its own from the checkpoint's. */
+  async #kept(graph: Graph, weights: Weights, form: ServingForm, work: Work): Promise<string> {
     if (form === 'float32' || this.#options === undefined) return 'float32'
+    if (form === 'words') return form
     const { folder, warn = () => undefined } = this.#options
     try {
       await withQuantized(weights, frozenProducts(graph, form), form, folder)
@@ -90,22 +87,16 @@ export class FastForms {
     return OnnxProgram.open(lower(graph, all, { form: known }), all.folder, { threads: this.#threads, packed: true })
   }
 
-  /**
-   * The encoder of a session whose `forward` decodes in `form`, itself in the form that this machine reads many positions fastest
-   * in; null: that is float32.
-   */
-  async openReading(encoder: Graph, forward: Graph, weights: Weights, form: string): Promise<Program | null> {
-    const reading = await this.#chooseReading(encoder)
-    return reading === 'float32' ? null : this.compile(encoder, weights, reading, reading === form ? forward : null)
-  }
-
-  async #chooseReading(encoder: Graph): Promise<LinearForm> {
-    const { folder, note = () => undefined } = this.#options as FastOptions
+  /** The form in which this machine reads many positions fastest; float32 where it knows no other. */
+  async chooseReading(encoder: Graph): Promise<ServingForm> {
+    if (this.#options === undefined) return 'float32'
+    const { folder, note = () => undefined } = this.#options
     const shape = largestLayer(encoder)
+    const compared = { ...read, forms: formsFor(read, encoder) }
     const remembered = await rememberedForm(folder, shape, this.#threads, 'reading')
-    if (remembered !== null && readingForms.includes(remembered) && (await isExact(remembered, this.#threads)))
+    if (remembered !== null && compared.forms.includes(remembered) && (await isUsable(remembered, this.#threads)))
       return remembered
-    const { form, timings } = await fastestDecodingForm(shape, readLayers, this.#threads, read)
+    const { form, timings } = await fastestDecodingForm(shape, readLayers, this.#threads, compared)
     note(`sources are read through layers [${shape}] in the form ${form}; ${describeDecoding(timings, readRows)}`)
     await rememberForm(folder, shape, this.#threads, form, 'reading')
     return form
@@ -123,7 +114,7 @@ export class FastForms {
 
   async #measure(shape: LayerShape, folder: string, note: (message: string) => void): Promise<LinearForm> {
     const remembered = await rememberedForm(folder, shape, this.#threads)
-    if (remembered !== null && (await isExact(remembered, this.#threads))) return remembered
+    if (remembered !== null && remembered !== 'words' && (await isExact(remembered, this.#threads))) return remembered
     const { form, timings } = await fastestForm(shape, this.#threads)
     note(`products of a layer [${shape}] are computed in the form ${form}; ${describe(timings)}`)
     await rememberForm(folder, shape, this.#threads, form)
@@ -131,22 +122,29 @@ export class FastForms {
   }
 }
 
+/** Those that can compute such a graph. */
+const formsFor = ({ forms }: Compared, graph: Graph): readonly ServingForm[] =>
+  unsupported(graph) === null ? forms : forms.filter((form) => form !== 'words')
+
 /** Of the layers, heads not among them: where most of a step goes. */
 function largestLayer(graph: Graph): LayerShape {
   let largest: LayerShape = [1, 1]
+  const answers = new Set(Object.values(graph.outputs).map(({ node }) => node))
   for (const node of graph.nodes) {
-    if (node.op !== 'linear' || node.inputs[1].node.op !== 'weight') continue
+    if (node.op !== 'linear' || node.inputs[1].node.op !== 'weight' || answers.has(node)) continue
     const [rows, columns] = node.inputs[1].node.attributes.shape as unknown as LayerShape
     if (rows * columns > largest[0] * largest[1]) largest = [rows, columns]
   }
   return largest
 }
 
+/** So many layers of that shape, there and back again, have as many weights as the graph's products. */
 function layersOf(graph: Graph, [rows, columns]: LayerShape): number {
-  return graph.nodes.filter(({ op, attributes }) => {
-    const { shape } = attributes as { readonly shape?: readonly unknown[] }
-    return op === 'weight' && shape?.[0] === rows && shape[1] === columns
-  }).length
+  const weights = graph.nodes.reduce((sum, node) => {
+    const w = node.op === 'linear' ? node.inputs[1].node : null
+    return w?.op === 'weight' ? sum + sizeOf(w.attributes.shape as readonly number[]) : sum
+  }, 0)
+  return Math.max(1, Math.round(weights / (2 * rows * columns)))
 }
 
 const describe = (timings: readonly Timing[]): string =>

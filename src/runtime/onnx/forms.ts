@@ -13,6 +13,8 @@ import type { TensorPlan } from '../../tensor/safetensors.ts'
  *   that add two products in 16 bits are exact with that, and steps are a third larger, where 7 bits make them twice as large.
  */
 export type LinearForm = 'float32' | QuantizedForm
+/** Of what serves. `words`: not onnxruntime's, but machine code of our own, with weights of ten bits and rows of fifteen (`avx2`). */
+export type ServingForm = LinearForm | 'words'
 export type QuantizedForm = 'blocks' | 'signed' | 'unsigned' | 'paired' | 'mixed'
 
 /** The more exact ones first. */

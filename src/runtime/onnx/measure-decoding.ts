@@ -3,14 +3,15 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Program } from '../runtime.ts'
-import type { LinearForm } from './forms.ts'
+import { wordsProblem } from '../avx2/available.ts'
+import type { ServingForm } from './forms.ts'
 import { isExact } from './measure.ts'
 import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from './measured-layers.ts'
 
 /** Those that keep weights as near as 8 bits allow: with 7 bits one greedy text in four comes out another. */
-export const decodingForms: readonly LinearForm[] = ['float32', 'blocks', 'signed', 'unsigned']
+export const decodingForms: readonly ServingForm[] = ['words', 'float32', 'blocks', 'signed', 'unsigned']
 /** A product of many rows is bound by how fast it multiplies, and what is read of a source goes through no head: pairs may pay here. */
-export const readingForms: readonly LinearForm[] = [...decodingForms, 'paired']
+export const readingForms: readonly ServingForm[] = [...decodingForms, 'paired']
 
 /** Rows that decode side by side: alone, a few, as many as a service has by default. */
 const decodedRows: readonly number[] = [1, 8, 32]
@@ -18,22 +19,27 @@ const decodedRows: readonly number[] = [1, 8, 32]
 export const readRows: readonly number[] = [512]
 /** One after the other, as in an encoder: a single one is over before what else the machine does evens out. */
 export const readLayers = 4
-/** Weights of the measured layers: more than caches hold, so that reading them is a part of the time, as it is in a model. */
-const weightBytesMax = 96 * 1024 ** 2
+/** Weights of the measured layers in float32: in 8 bits still more than caches hold, so that reading them is a part of the time, as it is in a model. */
+const weightBytesMax = 160 * 1024 ** 2
 const rounds = 9
 /** A form must be at least so many times as fast as float32 for its error to be worth it. */
 const gainMin = 1.1
 
 export interface DecodingTiming {
-  readonly form: LinearForm
+  readonly form: ServingForm
   /** The least of some rounds, one for each count of rows. */
   readonly ms: readonly number[]
 }
 
 /** Which forms are compared, and for how many rows. */
 export interface Compared {
-  readonly forms: readonly LinearForm[]
+  readonly forms: readonly ServingForm[]
   readonly counts: readonly number[]
+}
+
+/** Whether this machine computes it, and rightly. */
+export async function isUsable(form: ServingForm, threads: number): Promise<boolean> {
+  return form === 'words' ? (await wordsProblem()) === null : isExact(form, threads)
 }
 
 export const decoded: Compared = { forms: decodingForms, counts: decodedRows }
@@ -45,17 +51,17 @@ export async function fastestDecodingForm(
   layers: number,
   threads: number,
   { forms, counts }: Compared = decoded,
-): Promise<{ readonly form: LinearForm; readonly timings: readonly DecodingTiming[] }> {
+): Promise<{ readonly form: ServingForm; readonly timings: readonly DecodingTiming[] }> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
-  const programs = new Map<LinearForm, Program>()
+  const programs = new Map<ServingForm, Program>()
   try {
     const fitting = Math.max(1, Math.floor(weightBytesMax / (4 * shape[0] * shape[1])))
     const weights = await randomLayers(shape, Math.min(layers, fitting), folder)
     for (const form of forms) {
-      if (await isExact(form, threads))
+      if (await isUsable(form, threads))
         programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }
-    const least: ReadonlyMap<LinearForm, number>[] = []
+    const least: ReadonlyMap<ServingForm, number>[] = []
     for (const count of counts) least.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
     const timings = [...programs.keys()].map((form) => ({ form, ms: least.map((ms) => ms.get(form) as number) }))
     const cost = ({ ms }: DecodingTiming): number => ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length

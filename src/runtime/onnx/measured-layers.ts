@@ -1,13 +1,16 @@
 // Frozen layers with random weights, to be timed in one form after the other.
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { GraphBuilder } from '../../graph/builder.ts'
 import { makeGraph } from '../../graph/graph.ts'
 import { Random } from '../../random/random.ts'
 import { float32, int32 } from '../../tensor/tensor.ts'
 import type { Weight, Weights } from '../../tensor/weights.ts'
 import type { Feeds, Program } from '../runtime.ts'
-import { frozenProducts, type LinearForm } from './forms.ts'
+import { Avx2Program } from '../avx2/program.ts'
+import { LoadedWeights } from '../avx2/weights.ts'
+import { frozenProducts, type ServingForm } from './forms.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram, type SessionOptions } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
@@ -34,7 +37,7 @@ export async function randomLayers([rows, columns]: LayerShape, layers: number, 
 export async function openLayers(
   [rows, columns]: LayerShape,
   weights: Weights,
-  form: LinearForm,
+  form: ServingForm,
   options: SessionOptions,
 ): Promise<Program> {
   const g = new GraphBuilder()
@@ -44,6 +47,7 @@ export async function openLayers(
     x = g.linear(g.linear(x, w, null), w, null, { transposed: true })
   }
   const graph = makeGraph({ row: g.gather(x, g.input('at', [1], 'int32')) })
+  if (form === 'words') return new Avx2Program(graph, LoadedWeights.from(weights), options)
   const { folder } = weights
   const all = form === 'float32' ? weights : await withQuantized(weights, frozenProducts(graph, form), form, folder)
   return OnnxProgram.open(lower(graph, all, { form }), all.folder, options)
@@ -56,6 +60,9 @@ export function rowsOf([width]: LayerShape, count: number): Feeds {
   return { x: float32(x, [count, width]), at: int32(Int32Array.of(0), [1]) }
 }
 
+/** Threads of onnxruntime spin for a while after a run, in the way of a program that does not use them: such go first in a round. */
+const settleMs = 50
+
 /** The least time of `rounds` runs of each program, in ms: whatever else the machine does only adds to it. */
 export async function timeByTurns<Name>(
   programs: ReadonlyMap<Name, Program>,
@@ -64,6 +71,7 @@ export async function timeByTurns<Name>(
 ): Promise<ReadonlyMap<Name, number>> {
   const times = new Map([...programs.keys()].map((name) => [name, [] as number[]]))
   for (let round = -1; round < rounds; round++) {
+    await setTimeout(settleMs)
     for (const [name, program] of programs) {
       // The first run of a turn meets threads of the program before, which spin for a while.
       await program.run(feeds)

@@ -1,9 +1,14 @@
 // The onnx runtime: graphs lowered to ONNX and run by onnxruntime-node on the CPU.
-import type { Graph } from '../../graph/graph.ts'
+import { makeGraph, type Graph } from '../../graph/graph.ts'
+import type { Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import { partsMax, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
+import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
+import { Avx2Program } from '../avx2/program.ts'
+import { unsupported } from '../avx2/lower.ts'
+import { LoadedWeights } from '../avx2/weights.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms, type FastOptions } from './fast.ts'
+import type { ServingForm } from './forms.ts'
 import { crossByHead, keysByPosition } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
@@ -34,6 +39,9 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
   const forms = new FastForms(threads, fast)
   const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
     OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
+  /** Threads of onnxruntime spin after a run, and those of `words` would have to share the cores with them: so it reads as it decodes. */
+  const readingForm = async (encoder: Graph, form: string): Promise<ServingForm> =>
+    form === 'float32' || (form === 'words' && unsupported(encoder) === null) ? form : forms.chooseReading(encoder)
   return {
     name: 'onnx',
     segments: sessionSegments,
@@ -42,14 +50,36 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
     decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
     openSession: async (forward, weights, layout, form = 'float32', encoder = null): Promise<DecodeSession> => {
+      const loaded = LoadedWeights.from(weights)
       const fed = keysByPosition(forward)
-      const isPlain = form === 'float32'
-      const program = await (isPlain ? compile(fed, weights, packed) : forms.compile(fed, weights, form, encoder))
-      if (encoder === null) return new OnnxDecodeSession(program, forward, layout)
-      const read = crossByHead(encoder, layout)
-      const reading = isPlain ? null : await forms.openReading(read, fed, weights, form)
-      const reader = new SourceReader(reading ?? (await compile(read, weights, packed)), encoder, layout)
-      return new OnnxDecodeSession(program, forward, layout, reader)
+      const program =
+        form === 'words'
+          ? new Avx2Program(withoutPresent(fed), loaded, { threads, appends: true })
+          : form === 'float32'
+            ? await compile(fed, weights, packed)
+            : await forms.compile(fed, weights, form, encoder)
+      const options = { appends: form === 'words' }
+      if (encoder === null) return new OnnxDecodeSession(program, forward, layout, options)
+      const reader = await openReader(encoder, layout, await readingForm(encoder, form))
+      return new OnnxDecodeSession(program, forward, layout, { ...options, reader })
+
+      async function openReader(graph: Graph, cache: CacheLayout, reading: ServingForm): Promise<SourceReader> {
+        if (reading === 'words') {
+          const read = new Avx2Program(crossByHead(keysByPosition(graph), cache), loaded, { threads })
+          return new SourceReader(read, graph, cache, 'byPosition')
+        }
+        const read = crossByHead(graph, cache)
+        if (reading === 'float32') return new SourceReader(await compile(read, weights, packed), graph, cache)
+        // What both have in one form is kept in the same file.
+        return new SourceReader(
+          await forms.compile(read, weights, reading, reading === form ? fed : null),
+          graph,
+          cache,
+        )
+      }
     },
   }
 }
+
+/** Without the new keys and values: the program puts them into the cache. */
+const withoutPresent = ({ outputs }: Graph): Graph => makeGraph({ logits: outputs['logits'] as Value })

@@ -3,19 +3,19 @@ import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import path from 'node:path'
-import { quantizedForms, type LinearForm } from './forms.ts'
+import { quantizedForms, type ServingForm } from './forms.ts'
 import type { LayerShape } from './measured-layers.ts'
 
 /** Measurements kept; a folder is moved to other machines now and then, not to hundreds. */
 const rememberedMax = 100
-const known: readonly LinearForm[] = ['float32', ...quantizedForms]
+const known: readonly ServingForm[] = ['float32', ...quantizedForms, 'words']
 
 /** Training has many rows at a time and gradients, decoding few rows, reading many: another form may be the fastest. */
 export type Work = 'training' | 'decoding' | 'reading'
 
 /** What a measurement is true of: with a form more than was known then, another may be the fastest. */
 function keyOf(shape: LayerShape, threads: number, work: Work): string {
-  const forms = quantizedForms.join('/')
+  const forms = (work === 'training' ? quantizedForms : known.slice(1)).join('/')
   return `${cpus()[0]?.model ?? 'unknown'}, ${threads} threads, layer ${shape.join(' x ')}, ${work} in ${forms}`
 }
 
@@ -25,7 +25,7 @@ export async function rememberedForm(
   shape: LayerShape,
   threads: number,
   work: Work = 'training',
-): Promise<LinearForm | null> {
+): Promise<ServingForm | null> {
   const form = (await readForms(folder))[keyOf(shape, threads, work)]
   return known.find((each) => each === form) ?? null
 }
@@ -35,7 +35,7 @@ export async function rememberForm(
   folder: string,
   shape: LayerShape,
   threads: number,
-  form: LinearForm,
+  form: ServingForm,
   work: Work = 'training',
 ): Promise<void> {
   try {

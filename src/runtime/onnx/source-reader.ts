@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { Tensor } from '../../tensor/tensor.ts'
 import type { CacheLayout, Program, RowSource, SourceRow } from '../runtime.ts'
-import { encoderLayers, longestSource, rowsBySource, sourceFeeds } from '../source-feeds.ts'
+import { encoderLayers, type KeyOrder, longestSource, rowsBySource, sourceFeeds } from '../source-feeds.ts'
 import { RowCache } from './row-cache.ts'
 
 /** Of all sources of a pass, padded: so few that what is between two layers stays in the processor's caches. */
@@ -16,12 +16,14 @@ export class SourceReader {
   readonly #program: Program
   /** Of the encoder. */
   readonly #layers: number
+  readonly #keys: KeyOrder
 
-  /** `program` computes `encoder`, the model's `sourceGraph`, its output by head (`keys-by-position.ts`). */
-  constructor(program: Program, encoder: Graph, layout: CacheLayout) {
+  /** `program` computes `encoder`, the model's `sourceGraph`, its output by head (`keys-by-position.ts`), of past keys in the order of `keys`. */
+  constructor(program: Program, encoder: Graph, layout: CacheLayout, keys: KeyOrder = 'byNumber') {
     const { rowsMax, sourceMax } = layout
     assert.ok(sourceMax !== undefined, 'a model with an encoder has room for sources')
     this.#program = program
+    this.#keys = keys
     this.#layers = encoderLayers(encoder)
     this.#lengths = new Int32Array(rowsMax)
     this.cache = new RowCache({ ...layout, positionsMax: sourceMax }, this.#lengths)
@@ -40,7 +42,7 @@ export class SourceReader {
   }
 
   async #readPass(sources: readonly RowSource[], bySource: ReadonlyMap<RowSource, readonly number[]>): Promise<void> {
-    const { cross } = await this.#program.run(sourceFeeds(sources, this.#layers, this.cache.layout))
+    const { cross } = await this.#program.run(sourceFeeds(sources, this.#layers, this.cache.layout, this.#keys))
     const width = longestSource(sources)
     const made = (cross as Tensor).data as Float32Array
     for (const [s, source] of sources.entries()) {

@@ -1,8 +1,8 @@
 // The memory plan: what lives at the same time never overlaps, whatever the lifetimes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Random } from '../../../src/random/random.ts'
-import { planMemory, type Lifetime } from '../../../src/runtime/cuda/plan.ts'
+import { Random } from '../../src/random/random.ts'
+import { planMemory, type Lifetime } from '../../src/runtime/memory-plan.ts'
 
 const seed = Number(process.env['SEED'] ?? 7)
 const alignment = 256

@@ -1,0 +1,178 @@
+// A forward graph as kernels: one rule for each operation that serving needs.
+import assert from 'node:assert/strict'
+import type { Graph } from '../../graph/graph.ts'
+import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
+import { lowerAttention, lowerCrossAttention } from './lower-attention.ts'
+import { lowerConcat, lowerJoinRows, lowerReshape, lowerSplit, lowerSplitRows, lowerTranspose } from './lower-shapes.ts'
+import { chunkRows } from './kernels/product.ts'
+import { lanes, Lowering, type LoweringOptions } from './lowering.ts'
+import { Storage, type View } from './steps.ts'
+import { frozenName, type LoadedWeights } from './weights.ts'
+
+const outputOf = (node: AnyNode): Value => node.outputs[0] as Value
+
+/** Panels of a chunk at the most: with its rows they stay in a core's own caches. */
+const chunkPanelsMax = 12
+const chunksPerThread = 16
+
+type Rules = { readonly [Op in OpName]?: (l: Lowering, node: Node<Op>) => void }
+
+const rules: Rules = {
+  weight: () => undefined,
+  constant: () => undefined,
+  gather: (l, node) => {
+    const [x, numbers] = node.inputs
+    const out = outputOf(node)
+    // Rows of the result are as many as numbers, in one axis or several.
+    const slots = l.rowSlots(out, l.view(x), l.output(out))
+    l.step('gather', l.chunksOf(l.rowsOf(out)), { ...slots, numbers: { place: l.view(numbers) } })
+  },
+  layerNorm: (l, node) => {
+    const [x, scale, shift] = node.inputs
+    const slots = l.rowSlots(x, l.view(x), l.output(outputOf(node)))
+    l.step('layerNorm', l.chunksOf(l.rowsOf(x)), {
+      ...slots,
+      scale: { place: l.view(scale) },
+      shift: { place: l.view(shift) },
+      epsilon: { float: node.attributes.epsilon },
+      ofWidth: { float: 1 / l.widthOf(x) },
+    })
+  },
+  linear: (l, node) => {
+    if (addingNode(l, node) === null) emitProduct(l, node, l.output(outputOf(node)), null)
+  },
+  add: (l, node) => {
+    const [x, y] = node.inputs
+    const out = outputOf(node)
+    // A product adds what comes to it on its way out.
+    for (const [product, added] of [
+      [y, x],
+      [x, y],
+    ] as const) {
+      if (product.node.op === 'linear' && addingNode(l, product.node) === node && !l.isKnown(product))
+        return emitProduct(l, product.node, l.output(out), l.view(added))
+    }
+    assert.ok(l.sizeOf(x) === l.sizeOf(y), `[${x.shape}] and [${y.shape}] are added`)
+    l.elementwise('add', l.sizeOf(out), l.contiguous(x), l.output(out), { place: l.contiguous(y) })
+  },
+  mul: (l, node) => {
+    const out = outputOf(node)
+    const [x, y] = node.inputs
+    const [value, factor] = y.node.op === 'constant' ? [x, y.node] : [y, x.node]
+    assert.ok(factor.op === 'constant', 'one factor is a constant')
+    l.elementwise('scale', l.sizeOf(out), l.contiguous(value), l.output(out), { float: factor.attributes.fill })
+  },
+  gelu: (l, node) => lowerGelu(l, node, 'gelu'),
+  exactGelu: (l, node) => lowerGelu(l, node, 'exactGelu'),
+  reshape: lowerReshape,
+  transpose: lowerTranspose,
+  split: lowerSplit,
+  concat: lowerConcat,
+  joinRows: lowerJoinRows,
+  splitRows: lowerSplitRows,
+  attention: lowerAttention,
+  crossAttention: lowerCrossAttention,
+}
+
+function lowerGelu(l: Lowering, node: AnyNode, kernel: 'gelu' | 'exactGelu'): void {
+  const out = outputOf(node)
+  l.elementwise(kernel, l.sizeOf(out), l.contiguous(node.inputs[0] as Value), l.output(out))
+}
+
+/** The addition that alone wants what a product makes, of two values of one shape. */
+function addingNode(l: Lowering, product: Node<'linear'>): AnyNode | null {
+  const out = outputOf(product)
+  if (l.usersOf(out) !== 1) return null
+  const user = l.graph.nodes.find(({ op, inputs }) => op === 'add' && (inputs as readonly Value[]).includes(out))
+  if (user === undefined) return null
+  const [x, y] = user.inputs as readonly [Value, Value]
+  // Of two products that are added, the first must be there for the second.
+  if (out === x && y.node.op === 'linear') return null
+  return x !== y && l.sizeOf(x) === l.sizeOf(y) && l.widthOf(x) === l.widthOf(y) ? user : null
+}
+
+/** x · w + b + added, to `out`. */
+function emitProduct(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
+  const [x, w, b] = node.inputs
+  assert.ok(w.node.op === 'weight')
+  const count = l.rowsOf(x)
+  if (count === 0) return
+  const matrix = l.weights.matrix(w.node.attributes.name, node.attributes.transposed)
+  const { rows, scales } = l.words(x)
+  const rowChunks = Math.ceil(count / chunkRows)
+  const wanted = Math.floor((matrix.panels * rowChunks) / (chunksPerThread * l.threads))
+  const chunkPanels = Math.max(1, Math.min(chunkPanelsMax, wanted))
+  const resident = (address: bigint) => ({ place: { storage: new Storage(0, 'resident', { address }), offset: 0 } })
+  l.step('product', Math.ceil(matrix.panels / chunkPanels) * rowChunks, {
+    rows: { place: { storage: rows, offset: 0 } },
+    rowScales: { place: { storage: scales, offset: 0 } },
+    count,
+    rowStride: 2 * matrix.padded,
+    weights: resident(matrix.valuesAt),
+    panelBytes: matrix.panelBytes,
+    weightScales: resident(matrix.scalesAt),
+    blocks: matrix.blocks,
+    lastPairs: matrix.lastPairs,
+    panels: matrix.panels,
+    chunkPanels,
+    rowChunks,
+    bias: resident(l.weights.bias(b === undefined ? null : frozenName(b), matrix.panels)),
+    out: { place: out },
+    outStride: 4 * out.stride,
+    added: added && { place: added },
+    addedStride: 4 * (added?.stride ?? 0),
+    mask: resident(l.weights.mask(matrix.columns)),
+    isMasked: matrix.columns % 16 === 0 ? 0 : 1,
+  })
+}
+
+/** What of a graph there is no kernel for; null: nothing. */
+export function unsupported(graph: Graph): string | null {
+  for (const node of graph.nodes) {
+    if (node.op !== 'input' && rules[node.op] === undefined) return node.op
+    const headDim = 'heads' in node.attributes ? (node.inputs[0]?.shape.at(-1) as number) / node.attributes.heads : 0
+    if (headDim % lanes !== 0) return `heads of ${headDim} numbers`
+    if (node.op !== 'linear') continue
+    const [, w, b] = node.inputs
+    if (w.node.op !== 'weight' || (b !== undefined && frozenName(b) === null)) return 'linear with what is not frozen'
+    const [rows, columns] = w.shape as readonly [number, number]
+    const inner = node.attributes.transposed ? columns : rows
+    if (inner % lanes !== 0) return `linear of ${inner} numbers`
+  }
+  return null
+}
+
+export interface Lowered {
+  readonly lowering: Lowering
+  /** Inputs that are copied in, by name; those that lie where the caller has them are not here. */
+  readonly inputs: ReadonlyMap<string, Storage>
+}
+
+/** The steps of one run, with all dimensions bound. */
+export function lower(
+  graph: Graph,
+  bindings: ReadonlyMap<string, number>,
+  weights: LoadedWeights,
+  options: LoweringOptions,
+): Lowered {
+  const l = new Lowering(graph, bindings, weights, options)
+  const inputs = new Map<string, Storage>()
+  for (const node of graph.nodes) {
+    if (node.op !== 'input') continue
+    const { name, dtype } = node.attributes
+    const value = outputOf(node)
+    const kind = dtype === 'int32' ? 'input' : 'fed'
+    const storage = new Storage(Math.max(4, 4 * l.sizeOf(value)), kind, { name })
+    if (kind === 'input') inputs.set(name, storage)
+    l.set(value, { storage, offset: 0, stride: l.widthOf(value) })
+  }
+  for (const node of graph.nodes) {
+    const rule = rules[node.op] as ((l: Lowering, node: AnyNode) => void) | undefined
+    if (node.op !== 'input') rule?.(l, node)
+  }
+  for (const [name, value] of Object.entries(graph.outputs)) {
+    const [from, storage, width] = [l.view(value), l.outputs.get(name) as Storage, l.widthOf(value)]
+    if (from.storage !== storage) l.copyRows(l.rowsOf(value), width, from, { storage, offset: 0, stride: width })
+  }
+  return { lowering: l, inputs }
+}

@@ -1,0 +1,210 @@
+// The state of one lowering: which value lies where, and the steps so far.
+import assert from 'node:assert/strict'
+import type { Graph } from '../../graph/graph.ts'
+import type { Value } from '../../graph/ops.ts'
+import { bindShape } from '../../graph/shape.ts'
+import { sizeOf } from '../../tensor/tensor.ts'
+import { type Arguments, kernelSlots, type KernelName, Storage, type Step, storagesOf, type View } from './steps.ts'
+import type { LoadedWeights } from './weights.ts'
+
+/** Kernels take so many numbers at a time. */
+export const lanes = 8
+/** Chunks of an operation for each thread: enough that one that is held up does not hold up the others. */
+const chunksPerThread = 4
+const elementsPerChunk = 1024
+
+export interface LoweringOptions {
+  readonly threads: number
+  readonly appends: boolean
+}
+
+export class Lowering {
+  readonly graph: Graph
+  readonly weights: LoadedWeights
+  readonly threads: number
+  /** Whether new keys and values of causal attention go into its past. */
+  readonly appends: boolean
+  readonly steps: Step[] = []
+  readonly outputs = new Map<string, Storage>()
+  /** By a query of any attention, at the most. */
+  positionsSeen = 0
+  readonly #bindings: ReadonlyMap<string, number>
+  readonly #views = new Map<Value, View>()
+  readonly #goals = new Map<Value, Storage>()
+  readonly #words = new Map<Value, { readonly rows: Storage; readonly scales: Storage }>()
+  readonly #users = new Map<Value, number>()
+
+  constructor(
+    graph: Graph,
+    bindings: ReadonlyMap<string, number>,
+    weights: LoadedWeights,
+    { threads, appends }: LoweringOptions,
+  ) {
+    this.graph = graph
+    this.weights = weights
+    this.threads = threads
+    this.appends = appends
+    this.#bindings = bindings
+    for (const { inputs } of graph.nodes) for (const input of inputs) this.#users.set(input, this.usersOf(input) + 1)
+    for (const [name, value] of Object.entries(graph.outputs)) {
+      this.#users.set(value, this.usersOf(value) + 1)
+      const storage = new Storage(Math.max(4, 4 * this.sizeOf(value)), 'output')
+      this.outputs.set(name, storage)
+      if (!this.#goals.has(value)) this.#goals.set(value, storage)
+    }
+  }
+
+  /** How many nodes and outputs want it. */
+  usersOf(value: Value): number {
+    return this.#users.get(value) ?? 0
+  }
+
+  shapeOf(value: Value): number[] {
+    return bindShape(value.shape, this.#bindings)
+  }
+
+  sizeOf(value: Value): number {
+    return sizeOf(this.shapeOf(value))
+  }
+
+  /** Numbers of the last axis. */
+  widthOf(value: Value): number {
+    return this.shapeOf(value).at(-1) ?? 1
+  }
+
+  rowsOf(value: Value): number {
+    return sizeOf(this.shapeOf(value).slice(0, -1))
+  }
+
+  temporary(bytes: number): Storage {
+    return new Storage(Math.max(4, bytes), 'arena')
+  }
+
+  set(value: Value, view: View): void {
+    this.#views.set(value, view)
+  }
+
+  isKnown(value: Value): boolean {
+    return this.#views.has(value)
+  }
+
+  view(value: Value): View {
+    const known = this.#views.get(value)
+    if (known !== undefined) return known
+    assert.ok(value.node.op === 'weight', `${value.node.op} has not been lowered`)
+    const address = this.weights.numbers(value.node.attributes.name)
+    const view = {
+      storage: new Storage(4 * this.sizeOf(value), 'resident', { address }),
+      offset: 0,
+      stride: this.widthOf(value),
+    }
+    this.#views.set(value, view)
+    return view
+  }
+
+  /** The same with its rows behind each other, copied where they are not. */
+  contiguous(value: Value): View {
+    const view = this.view(value)
+    const width = this.widthOf(value)
+    if (view.stride === width || this.rowsOf(value) <= 1) return view
+    const copy = { storage: this.temporary(4 * this.sizeOf(value)), offset: 0, stride: width }
+    this.copyRows(this.rowsOf(value), width, view, copy)
+    return copy
+  }
+
+  /** A place for a value that is about to be written: an output's own, or anywhere. */
+  output(value: Value): View {
+    const storage = this.#goals.get(value) ?? this.temporary(4 * this.sizeOf(value))
+    const view = { storage, offset: 0, stride: this.widthOf(value) }
+    this.#views.set(value, view)
+    return view
+  }
+
+  /** A value's rows as words, once for all who ask. */
+  words(value: Value): { readonly rows: Storage; readonly scales: Storage } {
+    const known = this.#words.get(value)
+    if (known !== undefined) return known
+    const [count, width, from] = [this.rowsOf(value), this.widthOf(value), this.view(value)]
+    // What is behind a row's last number meets weights of 0.
+    const padded = 16 * Math.ceil(width / 16)
+    const made = { rows: this.temporary(2 * count * padded), scales: this.temporary(4 * count) }
+    this.#words.set(value, made)
+    this.step('words', this.chunksOf(count), {
+      ...this.#rows(count, width),
+      from: { place: from },
+      fromStride: 4 * from.stride,
+      to: { place: { storage: made.rows, offset: 0 } },
+      toStride: 2 * padded,
+      scales: { place: { storage: made.scales, offset: 0 } },
+    })
+    return made
+  }
+
+  copyRows(count: number, width: number, from: View, to: View): void {
+    assert.ok(width % lanes === 0, `rows of ${width} numbers are not copied ${lanes} at a time`)
+    this.step('copy', count, {
+      from: { place: from },
+      to: { place: to },
+      middle: 1,
+      inner: 1,
+      width,
+      fromOuter: 4 * from.stride,
+      fromMiddle: 0,
+      fromInner: 0,
+      toOuter: 4 * to.stride,
+      toMiddle: 0,
+      toInner: 0,
+    })
+  }
+
+  /** Slots that kernels of rows begin with, beside where rows lie. */
+  rowSlots(value: Value, from: View, to: View) {
+    const [count, width] = [this.rowsOf(value), this.widthOf(value)]
+    return {
+      ...this.#rows(count, width),
+      from: { place: from },
+      fromStride: 4 * from.stride,
+      to: { place: to },
+      toStride: 4 * to.stride,
+    }
+  }
+
+  /** Into how many chunks so many rows go. */
+  chunksOf(count: number): number {
+    return count === 0 ? 0 : Math.ceil(count / this.#chunkRows(count))
+  }
+
+  /** Of contiguous numbers one by one. */
+  elementwise(
+    kernel: 'gelu' | 'exactGelu' | 'add' | 'scale',
+    count: number,
+    from: View,
+    to: View,
+    other: Arguments<'add'>['with'] = null,
+  ): void {
+    assert.ok(count % lanes === 0, `${count} numbers are not taken ${lanes} at a time`)
+    const chunk = elementsPerChunk
+    const given = { count, chunk, from: { place: from }, to: { place: to }, with: other }
+    this.step(kernel, Math.ceil(count / chunk), given)
+  }
+
+  step<Name extends KernelName>(kernel: Name, chunks: number, given: Arguments<Name>): void {
+    if (chunks === 0) return
+    const slots: readonly (keyof Arguments<Name>)[] = kernelSlots[kernel]
+    const step: Step = { kernel, chunks, arguments: slots.map((slot) => given[slot]) }
+    for (const storage of storagesOf(step)) {
+      storage.first = Math.min(storage.first, this.steps.length)
+      storage.last = this.steps.length
+    }
+    this.steps.push(step)
+  }
+
+  #rows(count: number, width: number) {
+    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
+    return { count, chunkRows: this.#chunkRows(count), width }
+  }
+
+  #chunkRows(count: number): number {
+    return Math.max(1, Math.ceil(count / (chunksPerThread * this.threads)))
+  }
+}

@@ -1,0 +1,119 @@
+// A frozen matrix as the kernel for products reads it: panels of columns, in blocks along the summed axis.
+import assert from 'node:assert/strict'
+import { blockBytes, blockPairs, lowBits, panelColumns, weightSteps } from './kernels/packing.ts'
+
+export interface PackedWeight {
+  /** Inputs, and how many they are with those of weight 0 behind them, a multiple of 16. */
+  readonly inner: number
+  readonly padded: number
+  readonly columns: number
+  readonly panels: number
+  readonly blocks: number
+  readonly lastPairs: number
+  readonly panelBytes: number
+  readonly values: Uint8Array
+  /** float32 [panel, block, column] */
+  readonly scales: Float32Array
+}
+
+/** `data` is [inner, columns], or [columns, inner] where `transposed`; `allocate` gives zeros. */
+export function packWeight(
+  data: Float32Array,
+  inner: number,
+  columns: number,
+  transposed: boolean,
+  allocate: (bytes: number) => Uint8Array = (bytes) => new Uint8Array(bytes),
+): PackedWeight {
+  assert.ok(inner % 8 === 0 && data.length === inner * columns)
+  const padded = 16 * Math.ceil(inner / 16)
+  const panels = Math.ceil(columns / panelColumns)
+  const blockInner = 2 * blockPairs
+  const blocks = Math.ceil(padded / blockInner)
+  const lastPairs = (padded - (blocks - 1) * blockInner) / 2
+  const panelBytes = (blocks - 1) * blockBytes(blockPairs) + blockBytes(lastPairs)
+  const values = allocate(panels * panelBytes)
+  const scales = new Float32Array(panels * blocks * panelColumns)
+  const [steps, inverse] = [new Float32Array(blockInner * panelColumns), new Float64Array(panelColumns)]
+  for (let panel = 0; panel < panels; panel++) {
+    for (let block = 0; block < blocks; block++) {
+      const pairs = block === blocks - 1 ? lastPairs : blockPairs
+      fetchBlock({ data, inner, columns, transposed }, panel * panelColumns, block * blockInner, 2 * pairs, steps)
+      scaleBlock(steps, 2 * pairs, scales.subarray((panel * blocks + block) * panelColumns), inverse)
+      packBlock(steps, inverse, pairs, values, panel * panelBytes + block * blockBytes(blockPairs))
+    }
+  }
+  return { inner, padded, columns, panels, blocks, lastPairs, panelBytes, values, scales }
+}
+
+const lowMask = 2 ** lowBits - 1
+/** Vectors of eight columns' pairs whose low bits share 16 bytes: two of each pair of inputs. */
+const vectorsTogether = 8 / lowBits
+const pairsTogether = vectorsTogether / 2
+/** Added, a number is above 0, and what is cut off rounds it. */
+const above = 2 ** 16
+
+/** A few pairs of inputs after the others: upper bytes of all, and their low bits behind them. */
+function packBlock(numbers: Float32Array, inverse: Float64Array, pairs: number, values: Uint8Array, at: number): void {
+  let group = at
+  for (let pair = 0; pair < pairs; pair += pairsTogether, group += blockBytes(pairsTogether)) {
+    for (let lane = 0; lane < 16; lane++) {
+      let low = 0
+      for (let v = 0; v < vectorsTogether; v++) {
+        const column = 8 * (v & 1) + (lane >> 1)
+        const input = 2 * (pair + (v >> 1)) + (lane & 1)
+        const exact = (numbers[input * panelColumns + column] as number) * (inverse[column] as number)
+        const step = ((exact + (above + 0.5)) | 0) - above
+        values[group + 16 * v + lane] = step >> lowBits
+        low |= (step & lowMask) << (lowBits * v)
+      }
+      values[group + 16 * vectorsTogether + lane] = low
+    }
+  }
+}
+
+interface Matrix {
+  readonly data: Float32Array
+  readonly inner: number
+  readonly columns: number
+  readonly transposed: boolean
+}
+
+/** `count` inputs of a panel's columns, input by input; 0 for columns that are not there. */
+function fetchBlock(
+  { data, inner, columns, transposed }: Matrix,
+  column: number,
+  input: number,
+  count: number,
+  to: Float32Array,
+): void {
+  const there = Math.min(panelColumns, columns - column)
+  const known = Math.min(count, inner - input)
+  if (there < panelColumns || known < count) to.fill(0)
+  if (transposed) {
+    for (let c = 0; c < there; c++) {
+      const from = (column + c) * inner + input
+      for (let k = 0; k < known; k++) to[k * panelColumns + c] = data[from + k] as number
+    }
+    return
+  }
+  for (let k = 0; k < known; k++) {
+    const from = (input + k) * columns + column
+    for (let c = 0; c < there; c++) to[k * panelColumns + c] = data[from + c] as number
+  }
+}
+
+/** How much one step of each column is, and how many steps 1 is. */
+function scaleBlock(numbers: Float32Array, count: number, scales: Float32Array, inverse: Float64Array): void {
+  inverse.fill(0)
+  for (let i = 0; i < count * panelColumns; i += panelColumns) {
+    for (let c = 0; c < panelColumns; c++) {
+      const magnitude = Math.abs(numbers[i + c] as number)
+      if (magnitude > (inverse[c] as number)) inverse[c] = magnitude
+    }
+  }
+  for (let c = 0; c < panelColumns; c++) {
+    const largest = inverse[c] as number
+    scales[c] = largest / weightSteps
+    inverse[c] = largest === 0 ? 0 : weightSteps / largest
+  }
+}

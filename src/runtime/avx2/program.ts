@@ -1,0 +1,152 @@
+// Forward graphs run by machine code of our own: rows of words times weights of ten bits, everything else in float32.
+import { bindDimensions } from '../dimensions.ts'
+import type { Graph } from '../../graph/graph.ts'
+import { sizeOf, float32, type Tensor } from '../../tensor/tensor.ts'
+import type { Feeds, Program } from '../runtime.ts'
+import { bindShape } from '../../graph/shape.ts'
+import { emitAttention } from './kernels/attention.ts'
+import { emitAdd, emitExactGelu, emitGelu, emitScale } from './kernels/elementwise.ts'
+import { emitLane } from './kernels/lane.ts'
+import { emitProduct } from './kernels/product.ts'
+import { emitCopy, emitGather, emitLayerNorm, emitWords } from './kernels/rows.ts'
+import type { LoweringOptions } from './lowering.ts'
+import { Executable } from './executable.ts'
+import { lower, unsupported } from './lower.ts'
+import { addressOf, MachineCode } from './machine-code.ts'
+import type { LoadedWeights } from './weights.ts'
+
+/** Shapes whose steps are kept: how many rows, tokens and positions there are. */
+const executablesMax = 64
+const alignment = 64
+
+/** The threads of a run are libuv's, which has so many for the whole process: those of a run that come later would find nothing left to do. */
+const poolThreads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4
+
+/** One run at a time in a process: threads that wait for each other must all be there. */
+let turn: Promise<unknown> = Promise.resolve()
+
+export class Avx2Program implements Program {
+  readonly #graph: Graph
+  readonly #weights: LoadedWeights
+  readonly #options: LoweringOptions
+  readonly #code: MachineCode
+  readonly #executables = new Map<string, Executable>()
+  #arena = new Uint8Array(0)
+  #scratch: Uint8Array[] = []
+  /** Of the run in progress: code reads them where they lie, which no collector sees. */
+  readonly #held = new Set<Feeds>()
+
+  /** `appends`: keys and values that causal attention makes are put behind the past that is fed, as far as it has room. */
+  constructor(
+    graph: Graph,
+    weights: LoadedWeights,
+    { threads, appends = false }: { readonly threads: number; readonly appends?: boolean },
+  ) {
+    const reason = unsupported(graph)
+    if (reason !== null) throw new Error(`there is no kernel for ${reason}`)
+    weights.load(graph)
+    this.#graph = graph
+    this.#weights = weights
+    this.#options = { threads: Math.min(threads, poolThreads()), appends }
+    const headDim = headDimOf(graph)
+    this.#code = new MachineCode({
+      lane: emitLane,
+      product: emitProduct,
+      words: emitWords,
+      layerNorm: emitLayerNorm,
+      gather: emitGather,
+      copy: emitCopy,
+      gelu: emitGelu,
+      exactGelu: emitExactGelu,
+      add: emitAdd,
+      scale: emitScale,
+      ...(headDim !== null && { attention: (m, c) => emitAttention(m, c, headDim) }),
+    })
+  }
+
+  /** Outputs are overwritten by the next run. */
+  run(feeds: Feeds): Promise<Record<string, Tensor>> {
+    const done = turn.then(() => this.#run(feeds))
+    turn = done.catch(() => undefined)
+    return done
+  }
+
+  async dispose(): Promise<void> {
+    await turn
+    this.#executables.clear()
+    this.#code.dispose()
+  }
+
+  async #run(feeds: Feeds): Promise<Record<string, Tensor>> {
+    const bindings = bindDimensions(this.#graph, feeds)
+    const executable = this.#executable(bindings)
+    const { arena, scratch } = executable.need
+    if (this.#arena.byteLength < arena) this.#arena = aligned(arena)
+    while (this.#scratch.length < this.#options.threads) this.#scratch.push(aligned(scratch))
+    this.#scratch = this.#scratch.map((each) => (each.byteLength < scratch ? aligned(scratch) : each))
+    const { buffer, byteOffset } = this.#arena
+    for (const [name, offset] of executable.inputs) {
+      const { data } = feeds[name] as Tensor
+      new Int32Array(buffer, byteOffset + offset, data.length).set(data)
+    }
+    this.#held.add(feeds)
+    const program = executable.prepare(addressOf(this.#arena), (name) => {
+      const { data } = feeds[name] as Tensor
+      // Of an array that V8 keeps on its own heap the address would move.
+      void data.buffer
+      return addressOf(data)
+    })
+    const lane = this.#code.lane('lane')
+    await Promise.all(
+      this.#scratch
+        .slice(0, this.#options.threads)
+        .map(
+          (memory) =>
+            new Promise<void>((resolve, reject) =>
+              lane(program, addressOf(memory), (error) => (error === null ? resolve() : reject(error))),
+            ),
+        ),
+    )
+    this.#held.clear()
+    const outputs: Record<string, Tensor> = {}
+    for (const [name, value] of Object.entries(this.#graph.outputs)) {
+      const shape = bindShape(value.shape, bindings)
+      const offset = byteOffset + (executable.outputs.get(name) as number)
+      outputs[name] = float32(new Float32Array(buffer, offset, sizeOf(shape)), shape)
+    }
+    return outputs
+  }
+
+  #executable(bindings: ReadonlyMap<string, number>): Executable {
+    const key = [...bindings].join(' ')
+    const known = this.#executables.get(key)
+    this.#executables.delete(key)
+    const executable = known ?? this.#make(bindings)
+    this.#executables.set(key, executable)
+    const [oldest] = this.#executables.keys()
+    if (this.#executables.size > executablesMax) this.#executables.delete(oldest as string)
+    return executable
+  }
+
+  #make(bindings: ReadonlyMap<string, number>): Executable {
+    const lowered = lower(this.#graph, bindings, this.#weights, this.#options)
+    const constants = addressOf(this.#code.constants.numbers)
+    return new Executable(lowered, (name) => this.#code.addressOf(name), constants)
+  }
+}
+
+/** So many bytes that begin where a line of the caches does. */
+function aligned(bytes: number): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(bytes + alignment)
+  const past = Number(addressOf(whole) % BigInt(alignment))
+  return whole.subarray((alignment - past) % alignment).subarray(0, bytes)
+}
+
+/** Numbers of a head; null: the graph has no attention. */
+function headDimOf(graph: Graph): number | null {
+  for (const node of graph.nodes) {
+    if (node.op === 'attention' || node.op === 'crossAttention')
+      return (node.inputs[0].shape.at(-1) as number) / node.attributes.heads
+  }
+  return null
+}

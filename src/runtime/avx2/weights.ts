@@ -1,0 +1,105 @@
+// Frozen weights in memory: matrices packed for products, the rest as float32.
+import assert from 'node:assert/strict'
+import type { Graph } from '../../graph/graph.ts'
+import type { Value } from '../../graph/ops.ts'
+import { readWeight, widened } from '../../tensor/read-weight.ts'
+import type { Weights } from '../../tensor/weights.ts'
+import { panelColumns } from './kernels/packing.ts'
+import { LargePages } from './large-pages.ts'
+import { addressOf } from './machine-code.ts'
+import { type PackedWeight, packWeight } from './packed-weights.ts'
+
+/** A packed matrix, and where its parts lie. */
+export interface LoadedMatrix extends PackedWeight {
+  readonly valuesAt: bigint
+  readonly scalesAt: bigint
+}
+
+export interface Numbers {
+  readonly data: Float32Array
+  readonly shape: readonly number[]
+}
+
+/** Of a weight, in its own shape or another; null: it is none. */
+export function frozenName({ node }: Value): string | null {
+  if (node.op === 'reshape') return frozenName(node.inputs[0])
+  return node.op === 'weight' ? node.attributes.name : null
+}
+
+export class LoadedWeights {
+  readonly #read: (name: string) => Numbers
+  readonly #pages = new LargePages()
+  readonly #numbers = new Map<string, Float32Array>()
+  readonly #matrices = new Map<string, LoadedMatrix>()
+  readonly #biases = new Map<string, Float32Array>()
+  readonly #masks = new Map<number, Int32Array>()
+
+  constructor(read: (name: string) => Numbers) {
+    this.#read = read
+  }
+
+  /** Of a checkpoint. */
+  static from({ folder, tensors }: Weights): LoadedWeights {
+    return new LoadedWeights((name) => {
+      const weight = tensors.get(name)
+      assert.ok(weight !== undefined, `no weight is named ${name}`)
+      return { data: widened(weight, readWeight(folder, weight)), shape: weight.shape }
+    })
+  }
+
+  static of(weights: Readonly<Record<string, Numbers>>): LoadedWeights {
+    return new LoadedWeights((name) => weights[name] as Numbers)
+  }
+
+  /** What the graph wants of them, at once: want of memory shows at the start. */
+  load({ nodes }: Graph): void {
+    for (const node of nodes) {
+      if (node.op === 'linear') {
+        const [, w, b] = node.inputs
+        if (w.node.op !== 'weight') continue
+        const { panels } = this.matrix(w.node.attributes.name, node.attributes.transposed)
+        if (b !== undefined) this.bias(frozenName(b), panels)
+        continue
+      }
+      for (const { node: input } of node.inputs) if (input.op === 'weight') this.numbers(input.attributes.name)
+    }
+  }
+
+  /** Of the first of its float32 numbers. */
+  numbers(name: string): bigint {
+    const known = this.#numbers.get(name) ?? this.#read(name).data
+    this.#numbers.set(name, known)
+    return addressOf(known)
+  }
+
+  /** [inner, columns], or [columns, inner] where `transposed`. */
+  matrix(name: string, transposed: boolean): LoadedMatrix {
+    const key = `${name} ${transposed}`
+    const known = this.#matrices.get(key)
+    if (known !== undefined) return known
+    const { data, shape } = this.#read(name)
+    const [rows, columns] = shape as readonly [number, number]
+    const [inner, outputs] = transposed ? [columns, rows] : [rows, columns]
+    const packed = packWeight(data, inner, outputs, transposed, (bytes) => this.#pages.allocate(bytes))
+    const loaded = { ...packed, valuesAt: addressOf(packed.values), scalesAt: addressOf(packed.scales) }
+    this.#matrices.set(key, loaded)
+    return loaded
+  }
+
+  /** float32 [panels · 16] at this address, 0 behind the last column; null: 0 everywhere. */
+  bias(name: string | null, panels: number): bigint {
+    const key = `${name} ${panels}`
+    const known = this.#biases.get(key) ?? new Float32Array(panels * panelColumns)
+    if (!this.#biases.has(key) && name !== null) known.set(this.#read(name).data)
+    this.#biases.set(key, known)
+    return addressOf(known)
+  }
+
+  /** int32 [16], −1 for each column that the last panel of so many columns has, 0 for the others. */
+  mask(columns: number): bigint {
+    const last = columns % panelColumns
+    const known = this.#masks.get(last) ?? Int32Array.from({ length: panelColumns }, (_, c) => (c < last ? -1 : 0))
+    this.#masks.set(last, known)
+    return addressOf(known)
+  }
+}

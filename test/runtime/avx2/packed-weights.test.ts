@@ -1,0 +1,84 @@
+// Packed weights: unpacked again, each is within half a step of what it was, and the largest of a block is what it was.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Random } from '../../../src/random/random.ts'
+import {
+  blockBytes,
+  blockPairs,
+  lowBits,
+  panelColumns,
+  weightSteps,
+} from '../../../src/runtime/avx2/kernels/packing.ts'
+import { packWeight, type PackedWeight } from '../../../src/runtime/avx2/packed-weights.ts'
+import { normal, seed, skip } from './run-graph.ts'
+
+const blockInner = 2 * blockPairs
+/** The scale itself is rounded to float32, which counts for each step. */
+const halfStep = 0.5 + weightSteps * 2 ** -24
+
+/** The whole number that stands for a weight: a byte with a sign, and low bits in 16 bytes behind those of two pairs of inputs. */
+function unpack(packed: PackedWeight, k: number, column: number): number {
+  const { panelBytes, values } = packed
+  const block = Math.floor(k / blockInner)
+  const [pair, odd] = [Math.floor((k % blockInner) / 2), k % 2]
+  const [panel, c] = [Math.floor(column / panelColumns), column % panelColumns]
+  const group = panel * panelBytes + block * blockBytes(blockPairs) + blockBytes(2) * Math.floor(pair / 2)
+  const upper = ((values[group + 2 * panelColumns * (pair % 2) + 2 * c + odd] as number) << 24) >> 24
+  const low =
+    (values[group + 4 * panelColumns + 2 * (c % 8) + odd] as number) >> (lowBits * (2 * (pair % 2) + Math.floor(c / 8)))
+  return upper * 2 ** lowBits + (low & (2 ** lowBits - 1))
+}
+
+const scaleOf = ({ blocks, scales }: PackedWeight, k: number, column: number): number => {
+  const [panel, block] = [Math.floor(column / panelColumns), Math.floor(k / blockInner)]
+  return scales[(panel * blocks + block) * panelColumns + (column % panelColumns)] as number
+}
+
+for (const transposed of [false, true]) {
+  for (const [inner, columns] of [
+    [8, 1],
+    [16, 16],
+    [256, 17],
+    [264, 50],
+    [592, 33],
+    [1040, 15],
+  ] as const) {
+    test(`${inner} inputs of ${columns} columns, ${transposed ? 'by column' : 'by input'}, come back within half a step`, {
+      skip,
+    }, () => {
+      const random = new Random(seed)
+      const { data } = normal(random, [inner, columns])
+      const at = (k: number, column: number): number => (transposed ? column * inner + k : k * columns + column)
+      const weight = (k: number, column: number): number =>
+        k < inner && column < columns ? (data[at(k, column)] as number) : 0
+      // Columns of all magnitudes; one without weights in its first block, and one whose largest is below 0.
+      for (let k = 0; k < inner; k++) {
+        for (let column = 0; column < columns; column++) data[at(k, column)]! *= 10 ** ((column % 9) - 4)
+        if (k < blockInner) data[at(k, columns - 1)] = 0
+      }
+      data[at(inner - 1, 0)] = -20
+
+      const packed = packWeight(data, inner, columns, transposed)
+      assert.ok(packed.padded >= inner && packed.padded % 16 === 0)
+      assert.equal(packed.panels, Math.ceil(columns / panelColumns))
+      assert.equal(packed.values.length, packed.panels * packed.panelBytes)
+      for (let column = 0; column < packed.panels * panelColumns; column++) {
+        for (let first = 0; first < packed.padded; first += blockInner) {
+          const scale = scaleOf(packed, first, column)
+          let [largest, atLargest, most] = [0, 0, 0]
+          for (let k = first; k < Math.min(first + blockInner, packed.padded); k++) {
+            const [step, exact] = [unpack(packed, k, column), weight(k, column)]
+            const error = Math.abs(scale * step - exact)
+            assert.ok(error <= halfStep * scale, `[${k}, ${column}] is off by ${error / scale} steps, SEED=${seed}`)
+            most = Math.max(most, Math.abs(step))
+            if (Math.abs(exact) <= Math.abs(largest)) continue
+            largest = exact
+            atLargest = scale * step
+          }
+          assert.ok(Math.abs(atLargest - largest) <= 2 ** -23 * Math.abs(largest), `${atLargest} instead of ${largest}`)
+          assert.equal(most, largest === 0 ? 0 : weightSteps, `all steps of column ${column} are used, SEED=${seed}`)
+        }
+      }
+    })
+  }
+}
