@@ -1,6 +1,6 @@
 // A frozen matrix as the kernel for products reads it: panels of columns, in blocks along the summed axis.
 import assert from 'node:assert/strict'
-import { blockBytes, blockPairs, lowBits, panelColumns, weightSteps } from './kernels/packing.ts'
+import { blockBytes, blockPairs, lowBits, pairsTogether, panelColumns, weightSteps } from './kernels/packing.ts'
 
 export interface PackedWeight {
   /** Inputs, and how many they are with those of weight 0 behind them, a multiple of 16. */
@@ -46,29 +46,33 @@ export function packWeight(
 }
 
 const lowMask = 2 ** lowBits - 1
-/** Vectors of eight columns' pairs whose low bits share 16 bytes: two of each pair of inputs. */
-const vectorsTogether = 8 / lowBits
-const pairsTogether = vectorsTogether / 2
 /** Added, a number is above 0, and what is cut off rounds it. */
 const above = 2 ** 16
+const pairBytes = 2 * panelColumns
 
-/** A few pairs of inputs after the others: upper bytes of all, and their low bits behind them. */
+/** A few pairs of inputs after the others: upper bytes of all, and their low bits behind them, of the first pair the highest in their bytes. */
 function packBlock(numbers: Float32Array, inverse: Float64Array, pairs: number, values: Uint8Array, at: number): void {
   let group = at
   for (let pair = 0; pair < pairs; pair += pairsTogether, group += blockBytes(pairsTogether)) {
-    for (let lane = 0; lane < 16; lane++) {
+    for (let byte = 0; byte < pairBytes; byte++) {
+      const [column, odd] = [columnOf(byte), byte & 1]
       let low = 0
-      for (let v = 0; v < vectorsTogether; v++) {
-        const column = 8 * (v & 1) + (lane >> 1)
-        const input = 2 * (pair + (v >> 1)) + (lane & 1)
+      for (let among = 0; among < pairsTogether; among++) {
+        const input = 2 * (pair + among) + odd
         const exact = (numbers[input * panelColumns + column] as number) * (inverse[column] as number)
         const step = ((exact + (above + 0.5)) | 0) - above
-        values[group + 16 * v + lane] = step >> lowBits
-        low |= (step & lowMask) << (lowBits * v)
+        values[group + among * pairBytes + byte] = step >> lowBits
+        low |= (step & lowMask) << (8 - lowBits * (among + 1))
       }
-      values[group + 16 * vectorsTogether + lane] = low
+      values[group + pairsTogether * pairBytes + byte] = low
     }
   }
+}
+
+/** Of a byte of a pair: bytes are spread to words eight at a time, of each half of a vector the lower ones first. */
+export function columnOf(byte: number): number {
+  const [half, upper, within] = [byte >> 4, (byte >> 3) & 1, byte & 7]
+  return 8 * upper + 4 * half + (within >> 1)
 }
 
 interface Matrix {

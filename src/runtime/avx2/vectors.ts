@@ -33,7 +33,9 @@ const binary = {
   paddd: [1, 1, 0xfe],
   pmaddwd: [1, 1, 0xf5],
   packssdw: [1, 1, 0x6b],
-  por: [1, 1, 0xeb],
+  /** Bytes of a and b by turns, those of a first: the lower eight of each half, or the upper. */
+  punpcklbw: [1, 1, 0x60],
+  punpckhbw: [1, 1, 0x68],
   pand: [1, 1, 0xdb],
   pxor: [1, 1, 0xef],
 } as const satisfies Record<string, Opcode>
@@ -55,8 +57,6 @@ const unary = {
   cvtps2dq: [1, 1, 0x5b],
   broadcastss: [1, 2, 0x18],
   pbroadcastd: [1, 2, 0x58],
-  pmovsxbw: [1, 2, 0x20],
-  pmovzxbw: [1, 2, 0x30],
   movups: [0, 1, 0x10],
   movdqu: [2, 1, 0x6f],
 } as const satisfies Record<string, Opcode>
@@ -71,7 +71,7 @@ const shift = {
   pslld: [0x72, 6],
   psrld: [0x72, 2],
   psllw: [0x71, 6],
-  psrlw: [0x71, 2],
+  psraw: [0x71, 4],
 } as const
 
 /** An assembler that knows vectors. */

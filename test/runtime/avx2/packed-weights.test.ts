@@ -2,13 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Random } from '../../../src/random/random.ts'
-import {
-  blockBytes,
-  blockPairs,
-  lowBits,
-  panelColumns,
-  weightSteps,
-} from '../../../src/runtime/avx2/kernels/packing.ts'
+import { blockBytes, blockPairs, panelColumns, weightSteps } from '../../../src/runtime/avx2/kernels/packing.ts'
 import { packWeight, type PackedWeight } from '../../../src/runtime/avx2/packed-weights.ts'
 import { normal, seed, skip } from './run-graph.ts'
 
@@ -16,17 +10,18 @@ const blockInner = 2 * blockPairs
 /** The scale itself is rounded to float32, which counts for each step. */
 const halfStep = 0.5 + weightSteps * 2 ** -24
 
-/** The whole number that stands for a weight: a byte with a sign, and low bits in 16 bytes behind those of two pairs of inputs. */
+/** The whole number that stands for a weight: a byte with a sign, and low bits in 32 bytes behind those of four pairs of inputs. */
 function unpack(packed: PackedWeight, k: number, column: number): number {
   const { panelBytes, values } = packed
   const block = Math.floor(k / blockInner)
   const [pair, odd] = [Math.floor((k % blockInner) / 2), k % 2]
   const [panel, c] = [Math.floor(column / panelColumns), column % panelColumns]
-  const group = panel * panelBytes + block * blockBytes(blockPairs) + blockBytes(2) * Math.floor(pair / 2)
-  const upper = ((values[group + 2 * panelColumns * (pair % 2) + 2 * c + odd] as number) << 24) >> 24
-  const low =
-    (values[group + 4 * panelColumns + 2 * (c % 8) + odd] as number) >> (lowBits * (2 * (pair % 2) + Math.floor(c / 8)))
-  return upper * 2 ** lowBits + (low & (2 ** lowBits - 1))
+  const group = panel * panelBytes + block * blockBytes(blockPairs) + blockBytes(4) * Math.floor(pair / 4)
+  // Columns 0 to 3, 8 to 11, 4 to 7 and 12 to 15.
+  const byte = 8 * [0, 2, 1, 3][Math.floor(c / 4)]! + 2 * (c % 4) + odd
+  const upper = ((values[group + 32 * (pair % 4) + byte] as number) << 24) >> 24
+  const low = (values[group + 128 + byte] as number) >> (6 - 2 * (pair % 4))
+  return 4 * upper + (low & 3)
 }
 
 const scaleOf = ({ blocks, scales }: PackedWeight, k: number, column: number): number => {

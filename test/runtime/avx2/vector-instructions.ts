@@ -33,7 +33,8 @@ const binary: Readonly<Record<NameOf<'op'>, null>> = {
   paddd: null,
   pmaddwd: null,
   packssdw: null,
-  por: null,
+  punpcklbw: null,
+  punpckhbw: null,
   pand: null,
   pxor: null,
 }
@@ -54,14 +55,12 @@ const unary: Readonly<Record<NameOf<'unary'>, 'YMMWORD' | 'XMMWORD' | 'DWORD'>> 
   cvtps2dq: 'YMMWORD',
   broadcastss: 'DWORD',
   pbroadcastd: 'DWORD',
-  pmovsxbw: 'XMMWORD',
-  pmovzxbw: 'XMMWORD',
   movups: 'YMMWORD',
   movdqu: 'YMMWORD',
 }
 
 const stores: Readonly<Record<NameOf<'storeVector'>, null>> = { movups: null, movdqu: null }
-const shifts: Readonly<Record<NameOf<'shift'>, number>> = { pslld: 31, psrld: 31, psllw: 15, psrlw: 15 }
+const shifts: Readonly<Record<NameOf<'shift'>, number>> = { pslld: 31, psrld: 31, psllw: 15, psraw: 15 }
 
 /** Bytes of orders are read from the lowest bits on. */
 const orders = [

@@ -6,6 +6,8 @@ export const panelColumns = 16
 export const blockPairs = 128
 /** Bits of a weight beside the 8 of its upper byte. */
 export const lowBits = 2
+/** Pairs of inputs whose low bits share bytes. */
+export const pairsTogether = 8 / lowBits
 /** Of a weight, ±; and of a row's numbers, ±: blockPairs · 2 · both < 2³¹. */
 export const weightSteps = 2 ** (7 + lowBits) - 1
 export const rowSteps = Math.floor((2 ** 31 - 1) / (2 * blockPairs * weightSteps))

@@ -3,7 +3,7 @@ import type { Address, Label } from '../assembler.ts'
 import { at, r8, r9, r10, r12, r13, r14, r15, rax, rbx, rcx, rdi, rdx, rsi } from '../assembler.ts'
 import { type Vector, type VectorAssembler, y } from '../vectors.ts'
 import type { Constants } from './constants.ts'
-import { blockBytes, blockPairs, lowBits, panelColumns, wordsBytes } from './packing.ts'
+import { blockBytes, blockPairs, lowBits, pairsTogether, panelColumns, wordsBytes } from './packing.ts'
 
 /** Rows that unpack a block: beside their sums four vectors of weights find room. */
 const firstRows = 4
@@ -11,10 +11,6 @@ const firstRows = 4
 const laterRows = 6
 /** Pairs of inputs in one round of their loop. */
 const unrolled = 4
-/** Vectors whose low bits share 16 bytes, and pairs that those are. */
-const vectorsTogether = 8 / lowBits
-const pairsTogether = vectorsTogether / 2
-
 /** Where the kernel keeps what a block is about. */
 export interface BlockLocals {
   readonly constants: Address
@@ -71,33 +67,35 @@ function emitByCount(m: VectorAssembler, count: typeof rax, most: number, emit: 
 
 /** The block, unpacked, times the first rows; where these may not be all, its words are kept. */
 function emitFirstTile(m: VectorAssembler, c: Constants, rows: number, locals: BlockLocals): void {
-  const [lows, mask, factor, product] = [y(12), y(13), y(14), y(15)]
-  const words = Array.from({ length: vectorsTogether }, (_, v) => y(8 + v))
+  const [left, right, lows, mask, factor, product] = [y(8), y(9), y(12), y(13), y(14), y(15)]
+  const [pairBytes, groupBytes] = [2 * panelColumns, blockBytes(pairsTogether)]
   m.load(r14, locals.constants)
-  m.unary('movups', mask, c.bits((2 ** lowBits - 1) * 0x10001))
+  m.unary('movups', mask, c.bits(((0xff << (8 - lowBits)) & 0xff) * 0x1010101))
   emitLastRows(m, rows)
-  m.load(rax, locals.pairs)
+  m.load(r15, locals.pairs)
   m.move(r12, rbx)
   clear(m, rows)
   const more = m.here()
-  for (const line of [0, 64]) m.prefetch(at(r8, blockBytes(blockPairs) + line))
-  m.unary('pmovzxbw', lows, at(r8, 16 * vectorsTogether))
-  for (const [v, word] of words.entries()) {
-    m.unary('pmovsxbw', word, at(r8, 16 * v))
-    m.shift('psllw', word, word, lowBits)
-    if (v > 0) m.shift('psrlw', product, lows, v * lowBits)
-    if (v < vectorsTogether - 1) m.op('pand', product, v > 0 ? product : lows, mask)
-    m.op('por', word, word, product)
-    if (rows === firstRows) m.storeVector('movups', at(r12, 32 * v), word)
-  }
+  for (let line = 0; line < groupBytes; line += 64) m.prefetch(at(r8, blockBytes(blockPairs) + line))
+  m.unary('movups', lows, at(r8, pairsTogether * pairBytes))
   for (let pair = 0; pair < pairsTogether; pair++) {
-    const [left, right] = words.slice(2 * pair) as [Vector, Vector]
+    // The upper byte of a word, behind it the low bits, and nothing: moved down they are the weight.
+    if (pair > 0) m.shift('psllw', product, lows, pair * lowBits)
+    m.op('pand', product, pair > 0 ? product : lows, mask)
+    m.op('punpcklbw', left, product, at(r8, pair * pairBytes))
+    m.op('punpckhbw', right, product, at(r8, pair * pairBytes))
+    m.shift('psraw', left, left, 8 - lowBits)
+    m.shift('psraw', right, right, 8 - lowBits)
+    if (rows === firstRows) {
+      m.storeVector('movups', at(r12, 64 * pair), left)
+      m.storeVector('movups', at(r12, 64 * pair + 32), right)
+    }
     emitPair(m, rows, 4 * pair, { left, right, factor, product })
   }
-  m.arithmetic('add', r8, 16 * (vectorsTogether + 1))
-  if (rows === firstRows) m.arithmetic('add', r12, 32 * vectorsTogether)
+  m.arithmetic('add', r8, groupBytes)
+  if (rows === firstRows) m.arithmetic('add', r12, 64 * pairsTogether)
   emitOn(m, rows, pairsTogether)
-  m.arithmetic('subtract', rax, pairsTogether)
+  m.arithmetic('subtract', r15, pairsTogether)
   m.jumpIf('notEqual', more)
   emitSums(m, rows, locals)
 }
