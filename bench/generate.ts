@@ -1,6 +1,7 @@
 // Times decode steps of several rows, each with a prefix of its own, and the plainest read of the same weights.
 import assert from 'node:assert/strict'
 import { Worker } from 'node:worker_threads'
+import { RowPasses } from '../src/engine/row-passes.ts'
 import type { Model } from '../src/model/model.ts'
 import { Random } from '../src/random/random.ts'
 import type { DecodeSession, Past, Runtime } from '../src/runtime/runtime.ts'
@@ -81,15 +82,16 @@ async function likeliest(session: DecodeSession, tokens: readonly number[][]): P
   })
 }
 
-/** The likeliest token of each row. */
+/** The likeliest token of each row, found as the engine finds it. */
 export function largest({ vocabulary }: DecodeSession, logits: Float32Array): number[][] {
+  const known = passes.get(vocabulary) ?? new RowPasses(vocabulary)
+  passes.set(vocabulary, known)
   return Array.from({ length: logits.length / vocabulary }, (_, row) => {
-    const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary)
-    let best = 0
-    for (let i = 1; i < own.length; i++) if ((own[i] as number) > (own[best] as number)) best = i
-    return [best]
+    known.logits.set(logits.subarray(row * vocabulary, (row + 1) * vocabulary))
+    return [known.argmax()]
   })
 }
+const passes = new Map<number, RowPasses>()
 
 /** Bytes of weights, in float32, that a decode step must read: all of them, but of the position table only single rows. */
 export function weightBytes({ weights }: Model): number {
