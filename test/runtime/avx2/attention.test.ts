@@ -13,6 +13,14 @@ const roundOff = 2 ** -24
 const heads = 2
 /** Less than what is taken in one pass over the values, as much, and more; with vectors that fill no pair, and such as do. */
 const headDims = [8, 16, 40, 64, 72, 128]
+/** Positions are taken in blocks of 64: as many, one more or less, and two of them, with heads of these. */
+const severalBlocks = [8, 72]
+const longCausal = [
+  [2, 130, [63, 64, 65, 72, 127, 128, 129, 130]],
+  [70, 66, [66, 0]],
+  [131, 3, [2]],
+] as const
+const longCross = [[2, 129, 130, [128, 129, 64, 65, 1], [64, 65, 128, 130, 63]]] as const
 
 /** The largest norm of a head's numbers. */
 function largestNorm({ data }: Float32Tensor, headDim: number): number {
@@ -81,6 +89,7 @@ for (const headDim of headDims) {
       [16, 24, [16, 24]],
       [17, 1, [0, 1]],
       [33, 20, [13, 20]],
+      ...(severalBlocks.includes(headDim) ? longCausal : []),
     ] as const) {
       const batch = lengths.length
       const qkv = normal(random, [batch, queries, 3 * heads * headDim])
@@ -111,6 +120,7 @@ for (const headDim of headDims) {
         [1, 40, 21, [40, 3, 8, 17], [21, 1, 0, 8]],
         [5, 12, 9, [1, 12], [9, 2]],
         [35, 20, 70, [20, 11], [70, 33]],
+        ...(severalBlocks.includes(headDim) ? longCross : []),
         ...(beside ? ([[4, 3, 12, [0, 2, 0], [12, 5, 1]]] as const) : []),
       ] as const) {
         const batch = seen.length

@@ -86,6 +86,7 @@ for (const headDim of [8, 40, 72]) {
       [1, 9, [9, 3]],
       [5, 16, [11, 16]],
       [17, 17, [0, 1]],
+      [66, 67, [67, 64]],
     ] as const) {
       const [fresh, cache] = [
         [2, queries, width],

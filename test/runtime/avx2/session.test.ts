@@ -162,7 +162,9 @@ test('what a BART reads and says of sources of 1 to 60 tokens is the same bits a
   await session.dispose()
 })
 
-test('a row whose cache holds what is no number leaves the others as they are', { skip }, async () => {
+test('a row whose cache holds what is no number has no logits, and leaves the others as they are', {
+  skip,
+}, async () => {
   const random = new Random(seed)
   const session = openTiny(1, 64, 1, 3)
   const { layers, heads, headDim } = session.layout
@@ -175,6 +177,7 @@ test('a row whose cache holds what is no number leaves the others as they are', 
   const expected = await step([good, good, good])
   spoilt.fill(NaN)
   const got = await step([good, { keys: spoilt, values: spoilt, length: 5 }, good])
+  assert.ok(logitsOf(got, session, 1).every((logit) => Number.isNaN(logit)))
   for (const row of [0, 2]) assertSame(`row ${row}`, logitsOf(got, session, row), logitsOf(expected, session, row))
   await session.dispose()
 })
