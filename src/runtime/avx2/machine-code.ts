@@ -69,8 +69,10 @@ export class MachineCode {
     return (program, memory, done) => called.async(program, memory, done)
   }
 
+  /** A second time nothing happens: by then others may have that memory. */
   dispose(): void {
-    library?.unmap(this.#memory, this.#bytes)
+    if (this.#addresses.size > 0) library?.unmap(this.#memory, this.#bytes)
+    this.#addresses.clear()
   }
 }
 

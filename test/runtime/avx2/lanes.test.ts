@@ -124,6 +124,20 @@ test('a program that is disposed of first does what was asked of it before', { s
   await other.dispose()
 })
 
+test('a program that is no more runs nothing, and may be disposed of again', { skip }, async () => {
+  const random = new Random(seed)
+  const [program, other] = [open(graph, weights), open(graph, weights)]
+  const feeds = feedsOf(random, shapes[0] as (typeof shapes)[number])
+  const expected = await runOnce(program, feeds)
+  const disposed = program.dispose()
+  await assert.rejects(runOnce(program, feeds), /there is no kernel/)
+  await disposed
+  await program.dispose()
+  await assert.rejects(runOnce(program, feeds), /there is no kernel/)
+  assertAlike('another program', await runOnce(other, feeds), expected)
+  await other.dispose()
+})
+
 test('more shapes than are kept, and memory that grows and is used again by smaller ones', { skip }, async () => {
   const random = new Random(seed)
   const [program, fresh] = [open(graph, weights, { threads: 2 }), open(graph, weights)]
