@@ -8,7 +8,7 @@ import type { Graph } from '../../src/graph/graph.ts'
 import { openModel } from '../../src/model/model.ts'
 import { OnnxDecodeSession } from '../../src/runtime/onnx/decode-session.ts'
 import type { ServingForm } from '../../src/runtime/onnx/forms.ts'
-import { keysByPosition } from '../../src/runtime/onnx/keys-by-position.ts'
+import { crossByHead, keysByPosition } from '../../src/runtime/onnx/keys-by-position.ts'
 import { decodingForms, isUsable } from '../../src/runtime/onnx/measure-decoding.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import { SourceReader } from '../../src/runtime/onnx/source-reader.ts'
@@ -114,7 +114,7 @@ async function logitsOf(segments: number, shortMax: number): Promise<Float32Arra
   const forward = model.forwardGraph(segments)
   const [fed, encoder] = [keysByPosition(forward), model.sourceGraph() as Graph]
   const layout = { ...model.config, rowsMax: 6, sourceMax: 96 }
-  const reader = new SourceReader(await onnx.compile(encoder, model.weights), encoder, layout)
+  const reader = new SourceReader(await onnx.compile(crossByHead(encoder, layout), model.weights), encoder, layout)
   const program = await onnx.compile(fed, model.weights)
   const session = new OnnxDecodeSession(program, forward, layout, { reader, shortMax })
   await generate(session, greedyCase.rows)

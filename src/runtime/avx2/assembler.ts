@@ -59,9 +59,12 @@ export type Arithmetic = keyof typeof arithmetic
 
 export class Assembler {
   readonly #bytes: number[] = []
+  /** Labels that are wanted, and have no place yet. */
+  readonly #open = new Set<Label>()
 
-  /** Of everything so far. Throws where a label was never placed. */
+  /** Of everything so far. Throws where a label that is jumped to was never placed. */
   bytes(): Uint8Array {
+    assert.equal(this.#open.size, 0, 'a label was never placed')
     return Uint8Array.from(this.#bytes)
   }
 
@@ -88,6 +91,7 @@ export class Assembler {
   place(label: Label): void {
     assert.ok(label.at === null, 'a label has one place')
     label.at = this.size
+    this.#open.delete(label)
     for (const from of label.wanted) this.#patch(from, label.at)
   }
 
@@ -271,14 +275,17 @@ export class Assembler {
   }
 
   #int(value: number): void {
+    assert.ok(value === (value | 0), `${value} does not fit into 32 bits`)
     this.emit(value & 255, (value >> 8) & 255, (value >> 16) & 255, (value >> 24) & 255)
   }
 
   #distance(label: Label): void {
     const from = this.size
     this.emit(0, 0, 0, 0)
-    if (label.at === null) label.wanted.push(from)
-    else this.#patch(from, label.at)
+    if (label.at === null) {
+      label.wanted.push(from)
+      this.#open.add(label)
+    } else this.#patch(from, label.at)
   }
 
   /** Distances are from behind the four bytes that hold them. */

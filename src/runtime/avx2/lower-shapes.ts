@@ -31,7 +31,7 @@ export function lowerSplit(l: Lowering, { inputs: [x], attributes: { axis, sizes
 
 /** Along the first axis: one input's rows after the other's. */
 export function lowerConcat(l: Lowering, { inputs, attributes: { axis }, outputs }: Node<'concat'>): void {
-  assert.ok(axis === 0, `joined along axis ${axis}`)
+  assert.ok(axis === 0 && (inputs[0] as Value).shape.length > 1, `joined along axis ${axis}`)
   joinRows(l, inputs, outputOf({ outputs }))
 }
 

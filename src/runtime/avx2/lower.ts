@@ -60,6 +60,7 @@ const rules: Rules = {
     const [x, y] = node.inputs
     const [value, factor] = y.node.op === 'constant' ? [x, y.node] : [y, x.node]
     assert.ok(factor.op === 'constant', 'one factor is a constant')
+    assert.ok(l.sizeOf(value) === l.sizeOf(out), `[${value.shape}] becomes [${out.shape}] by a factor`)
     l.elementwise('scale', l.sizeOf(out), l.contiguous(value), l.output(out), { float: factor.attributes.fill })
   },
   gelu: (l, node) => lowerGelu(l, node, 'gelu'),
@@ -86,8 +87,9 @@ function addingNode(l: Lowering, product: Node<'linear'>): AnyNode | null {
   const user = l.graph.nodes.find(({ op, inputs }) => op === 'add' && (inputs as readonly Value[]).includes(out))
   if (user === undefined) return null
   const [x, y] = user.inputs as readonly [Value, Value]
-  // Of two products that are added, the first must be there for the second.
-  if (out === x && y.node.op === 'linear') return null
+  const other = out === x ? y : x
+  // Of two products that are added, the first must be there for the second; and what is fed ends where its numbers end.
+  if ((out === x && y.node.op === 'linear') || other.node.op === 'input') return null
   return x !== y && l.sizeOf(x) === l.sizeOf(y) && l.widthOf(x) === l.widthOf(y) ? user : null
 }
 
@@ -128,10 +130,12 @@ function emitProduct(l: Lowering, node: Node<'linear'>, out: View, added: View |
 
 /** What of a graph there is no kernel for; null: nothing. */
 export function unsupported(graph: Graph): string | null {
+  let known: number | null = null
   for (const node of graph.nodes) {
     if (node.op !== 'input' && rules[node.op] === undefined) return node.op
     const headDim = 'heads' in node.attributes ? (node.inputs[0]?.shape.at(-1) as number) / node.attributes.heads : 0
     if (headDim % lanes !== 0) return `heads of ${headDim} numbers`
+    if (headDim > 0 && headDim !== (known ??= headDim)) return `heads of ${known} and of ${headDim} numbers`
     if (node.op !== 'linear') continue
     const [, w, b] = node.inputs
     if (w.node.op !== 'weight' || (b !== undefined && frozenName(b) === null)) return 'linear with what is not frozen'

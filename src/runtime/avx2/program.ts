@@ -22,7 +22,7 @@ const alignment = 64
 /** The threads of a run are libuv's, which has so many for the whole process: those of a run that come later would find nothing left to do. */
 const poolThreads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4
 
-/** One run at a time in a process: threads that wait for each other must all be there. */
+/** One run at a time in a thread of JavaScript: two would only take the cores from each other. */
 let turn: Promise<unknown> = Promise.resolve()
 
 export class Avx2Program implements Program {
@@ -96,18 +96,11 @@ export class Avx2Program implements Program {
       void data.buffer
       return addressOf(data)
     })
-    const lane = this.#code.lane('lane')
-    await Promise.all(
-      this.#scratch
-        .slice(0, this.#options.threads)
-        .map(
-          (memory) =>
-            new Promise<void>((resolve, reject) =>
-              lane(program, addressOf(memory), (error) => (error === null ? resolve() : reject(error))),
-            ),
-        ),
-    )
-    this.#held.clear()
+    try {
+      await this.#inAllLanes(program)
+    } finally {
+      this.#held.delete(feeds)
+    }
     const outputs: Record<string, Tensor> = {}
     for (const [name, value] of Object.entries(this.#graph.outputs)) {
       const shape = bindShape(value.shape, bindings)
@@ -115,6 +108,16 @@ export class Avx2Program implements Program {
       outputs[name] = float32(new Float32Array(buffer, offset, sizeOf(shape)), shape)
     }
     return outputs
+  }
+
+  /** Over once every thread is out of it: what is next may overwrite what they looked at. */
+  async #inAllLanes(program: bigint): Promise<void> {
+    const lane = this.#code.lane('lane')
+    const run = (memory: Uint8Array): Promise<void> =>
+      new Promise((resolve, reject) =>
+        lane(program, addressOf(memory), (error) => (error === null ? resolve() : reject(error))),
+      )
+    await Promise.all(this.#scratch.map(run))
   }
 
   #executable(bindings: ReadonlyMap<string, number>): Executable {

@@ -2,7 +2,6 @@
 import { at, r8, r9, r14, r15, rax, rcx, rdi, rdx, rsi } from '../assembler.ts'
 import type { Address } from '../assembler.ts'
 import { type VectorAssembler, y } from '../vectors.ts'
-import { emitSum } from './constants.ts'
 
 /** Numbers of a head that are weighted in one pass over the values. */
 const passNumbers = 64
@@ -52,7 +51,11 @@ export function emitScores(m: VectorAssembler, headDim: number): void {
     m.unary('movups', numbers, at(rsi, 32 * d))
     m.op(d === 0 ? 'mulps' : 'fmadd231ps', y(0), numbers, at(rax, 32 * d))
   }
-  emitSum(m, y(0), y(1))
+  // In the order in which eight are added up: bits do not depend on how a prompt is cut.
+  m.op('haddps', y(0), y(0), y(0))
+  m.op('haddps', y(0), y(0), y(0))
+  m.upperHalf(y(1), y(0))
+  m.op('addps', y(0), y(0), y(1))
   m.storeFloat(at(r15), y(0))
   m.arithmetic('add', r15, 4)
   m.arithmetic('add', rax, rcx)

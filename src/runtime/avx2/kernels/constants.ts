@@ -1,4 +1,5 @@
 // Numbers that kernels read from memory, eight of each beside each other, and what several kernels compute alike.
+import assert from 'node:assert/strict'
 import type { Address, Register } from '../assembler.ts'
 import { at, r14 } from '../assembler.ts'
 import { type Vector, type VectorAssembler, y } from '../vectors.ts'
@@ -28,6 +29,7 @@ export class Constants {
       if (this.#bits[i * lanes] === value) return at(constantsBase, 4 * lanes * i)
     }
     this.#bits.fill(value, this.#used * lanes, (this.#used + 1) * lanes)
+    assert.ok(this.#used < numbersMax, `kernels have more than ${numbersMax} constants`)
     return at(constantsBase, 4 * lanes * this.#used++)
   }
 }
@@ -37,8 +39,11 @@ export class Constants {
  * Cody & Waite's reduction and the polynomial of Cephes' expf (Moshier 1992).
  */
 export function emitExp(m: VectorAssembler, c: Constants, x: Vector, a: Vector, b: Vector): void {
-  m.op('maxps', x, x, c.float(-87))
-  m.op('minps', x, x, c.float(88))
+  // Of a number and NaN these answer the second, which is to be NaN.
+  m.unary('movups', b, c.float(-87))
+  m.op('maxps', x, b, x)
+  m.unary('movups', b, c.float(88))
+  m.op('minps', x, b, x)
   m.op('mulps', a, x, c.float(Math.LOG2E))
   m.round(a, a)
   m.op('fnmadd231ps', x, a, c.float(0.693359375))
