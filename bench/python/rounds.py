@@ -47,7 +47,22 @@ def open_model(options: argparse.Namespace) -> PeftModel:
     base = open_base(options)
     task = "SEQ_2_SEQ_LM" if base.config.is_encoder_decoder else "CAUSAL_LM"
     config = PrefixTuningConfig(task_type=task, num_virtual_tokens=options.prefix_length)
+    name_cache_as_before(base)
     return get_peft_model(base, config).to(options.device).eval()
+
+
+def name_cache_as_before(base) -> None:
+    """Since 5.24 `generate` of transformers hands its cache on as `cache`, and PEFT 0.21.2, which looks for `past_key_values`, would put
+    its prefix there at every step, where the model ignores it."""
+    prepare = base.prepare_inputs_for_generation
+
+    def prepare_as_before(*args, **kwargs) -> dict:
+        inputs = prepare(*args, **kwargs)
+        if "cache" in inputs:
+            inputs["past_key_values"] = inputs.pop("cache")
+        return inputs
+
+    base.prepare_inputs_for_generation = prepare_as_before
 
 
 def add_prefixes(model: PeftModel, count: int) -> list[str]:
