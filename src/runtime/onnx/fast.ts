@@ -3,6 +3,7 @@ import type { Graph } from '../../graph/graph.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import type { Program } from '../runtime.ts'
+import { wordsProblem } from '../avx2/available.ts'
 import { unsupported } from '../avx2/lower.ts'
 import { frozenProducts, quantizedForms, type LinearForm, type ServingForm } from './forms.ts'
 import { lower } from './lower.ts'
@@ -57,7 +58,9 @@ export class FastForms {
     if (remembered !== null && compared.forms.includes(remembered) && (await isUsable(remembered, this.#threads)))
       return this.#kept(forward, weights, remembered, 'decoding')
     const { form, timings } = await fastestDecodingForm(shape, layersOf(forward, shape), this.#threads, compared)
-    note(`decoding through layers [${shape}] is done in the form ${form}; ${describeDecoding(timings)}`)
+    const problem = await wordsProblem()
+    const lacking = problem === null ? '' : `; words cannot be had: ${problem}`
+    note(`decoding through layers [${shape}] is done in the form ${form}; ${describeDecoding(timings)}${lacking}`)
     await rememberForm(folder, shape, this.#threads, form, 'decoding')
     return this.#kept(forward, weights, form, 'decoding')
   }

@@ -31,24 +31,19 @@ export const productSlots = [
   'isMasked',
 ] as const
 
-const slot = (name: (typeof productSlots)[number]): ReturnType<typeof at> => at(rbp, 8 * productSlots.indexOf(name))
+const slot = (name: (typeof productSlots)[number]): Address => at(rbp, 8 * productSlots.indexOf(name))
 
 /** Of a lane's own memory: unpacked weights of a block, and the sums of a panel. */
 export const productScratch = wordsBytes + 4 * panelColumns * chunkRows
 
-/** Locals on the stack. */
-const [firstRow, panelEnd, pairs, panelAt, constantsAt] = [0, 1, 2, 3, 4].map((i) => at(rsp, 8 * i)) as [
-  Address,
-  Address,
-  Address,
-  Address,
-  Address,
-]
+/** On the stack. */
+const locals = ['firstRow', 'panelEnd', 'pairs', 'panel', 'constants'] as const
+const local = (name: (typeof locals)[number]): Address => at(rsp, 8 * locals.indexOf(name))
 
 /** rdi: arguments; rsi: which chunk, panels outside and rows inside; rdx: the lane's memory. */
 export function emitProduct(m: VectorAssembler, c: Constants): void {
-  m.arithmetic('subtract', rsp, 40)
-  m.store(constantsAt, constantsBase)
+  m.arithmetic('subtract', rsp, 8 * locals.length)
+  m.store(local('constants'), constantsBase)
   m.move(rbp, rdi)
   m.move(rbx, rdx)
   m.move(rax, rsi)
@@ -57,7 +52,7 @@ export function emitProduct(m: VectorAssembler, c: Constants): void {
   m.divide(rcx)
   m.move(r14, rax)
   m.multiply(rdx, chunkRows)
-  m.store(firstRow, rdx)
+  m.store(local('firstRow'), rdx)
   m.load(r13, slot('count'))
   m.arithmetic('subtract', r13, rdx)
   m.atMost(r13, chunkRows)
@@ -66,18 +61,18 @@ export function emitProduct(m: VectorAssembler, c: Constants): void {
   m.addAt(rax, slot('chunkPanels'))
   m.load(rcx, slot('panels'))
   m.atMost(rax, rcx)
-  m.store(panelEnd, rax)
+  m.store(local('panelEnd'), rax)
 
   const panel = m.here()
-  m.store(panelAt, r14)
+  m.store(local('panel'), r14)
   emitPanel(m, c)
-  m.load(r14, panelAt)
+  m.load(r14, local('panel'))
   emitFinish(m)
   m.arithmetic('add', r14, 1)
-  m.load(rax, panelEnd)
+  m.load(rax, local('panelEnd'))
   m.arithmetic('compare', r14, rax)
   m.jumpIf('below', panel)
-  m.arithmetic('add', rsp, 40)
+  m.arithmetic('add', rsp, 8 * locals.length)
   m.return()
 }
 
@@ -90,7 +85,7 @@ function emitPanel(m: VectorAssembler, c: Constants): void {
   m.multiplyAt(r9, slot('blocks'))
   m.multiply(r9, 4 * panelColumns)
   m.addAt(r9, slot('weightScales'))
-  m.load(r10, firstRow)
+  m.load(r10, local('firstRow'))
   m.multiplyAt(r10, slot('rowStride'))
   m.addAt(r10, slot('rows'))
   m.load(r11, slot('blocks'))
@@ -106,8 +101,8 @@ function emitPanel(m: VectorAssembler, c: Constants): void {
   m.place(isLast)
   m.load(rcx, slot('lastPairs'))
   m.place(known)
-  m.store(pairs, rcx)
-  emitTiles(m, c, { constants: constantsAt, pairs, rowStride: slot('rowStride') })
+  m.store(local('pairs'), rcx)
+  emitTiles(m, c, { constants: local('constants'), pairs: local('pairs'), rowStride: slot('rowStride') })
   m.arithmetic('add', r9, 4 * panelColumns)
   m.arithmetic('add', r10, 4 * blockPairs)
   m.arithmetic('subtract', r11, 1)
@@ -129,7 +124,7 @@ function emitClear(m: VectorAssembler): void {
 /** Sums by the rows' scales, with what is added, to where they are wanted. */
 function emitFinish(m: VectorAssembler): void {
   const [rowScale, mask0, mask1] = [y(6), y(7), y(8)]
-  m.load(r12, firstRow)
+  m.load(r12, local('firstRow'))
   m.move(rax, r12)
   m.shiftLeft(rax, 2)
   m.addAt(rax, slot('rowScales'))
