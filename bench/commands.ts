@@ -25,6 +25,7 @@ import {
   generationSection,
   loadSection,
   lossesSection,
+  sharesSection,
   prefixesSection,
   serviceSection,
   sourceSections,
@@ -32,6 +33,7 @@ import {
   type Trainings,
 } from './report.ts'
 import { benchVocabulary, measureSampling } from './sampling.ts'
+import { measureShares, type StepShares } from './step-shares.ts'
 import type { Section } from './sections.ts'
 import { measureService } from './service.ts'
 import { compareSources } from './sources.ts'
@@ -91,6 +93,18 @@ const losses: Command = async (folder) => {
   const rows = await compareLosses(packedRuntime(threads), folder, given.precision('fast'), seeds)
   const { name } = await openModel(folder)
   return { figures: { losses: rows }, sections: [lossesSection(name, rows)] }
+}
+
+/** Steps that count. */
+const profiledSteps = 8
+
+const shares: Command = async () => {
+  const runtime = packedRuntime(given.count('threads'))
+  const model = await openModel(await given.modelFolder(given.shapeNamed ?? 'gpt2'))
+  const rows: StepShares[] = []
+  for (const precision of given.precision('float32,fast').split(','))
+    rows.push(await measureShares(runtime, model, precision, profiledSteps))
+  return { figures: { shares: rows }, sections: [sharesSection(model.name, rows)] }
 }
 
 const sampling: Command = async (folder) => {
@@ -271,6 +285,7 @@ export const commands: Readonly<Record<string, Command>> = {
   serve,
   gaps,
   sampling,
+  shares,
   choosing,
   choose,
   e2e,

@@ -65,6 +65,27 @@ ${table(
   }
 }
 
+export function sharesSection(model: string, rows: readonly Figures[]): Section {
+  return {
+    heading: 'Where a training step goes',
+    text: `
+A step of 10 rows of 64 tokens with a prefix of 10, by the profile of onnxruntime, which costs some time itself: of each of 8 steps the share that is outside of
+matrix products, and the kinds of nodes that take the most time in a step.
+
+${table(
+  {
+    model: 'model',
+    form: 'form',
+    stepMsMedian: 'step, ms',
+    outsidePercentMedian: 'outside products, %',
+    outsidePercentMin: 'least, %',
+    most: 'most of it',
+  },
+  rows.map((row) => ({ model, ...row })),
+)}`,
+  }
+}
+
 /** Losses differ in the third digit. */
 const fourDigits = ({ float32, fast }: Figures): Figures => ({
   float32: Number(float32).toFixed(4),

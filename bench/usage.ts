@@ -1,7 +1,7 @@
 // What the benchmarks say of themselves.
 import { parts } from './e2e/e2e.ts'
 
-export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | generate | sources | prefixes | service | serve | gaps | sampling | choosing | choose | e2e | report] [options]
+export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | generate | sources | prefixes | service | serve | gaps | shares | sampling | choosing | choose | e2e | report] [options]
   train                      trainings in float32 and in 8 bits, of the default model and of GPT-2's shape, into docs/benchmarks.md; --against peft
   losses                     held-out losses of trainings in 8 bits beside float32; --rounds N takes so many seeds
   decoding                   decode steps of the default model and of GPT-2's shape beside a plain read of their weights
@@ -16,6 +16,7 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data
   gaps                       time between two tokens of rows that decode while prompts of 900 tokens keep arriving
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
+  shares                     what of a training step in GPT-2's shape is outside of matrix products, by onnxruntime's profile
   sampling                   microseconds a row of choosing a token, for each option of a request; no model runs
   choosing                   what a decode step costs beside the model, in percent of it, and loading a prefix; for --shape gpt2
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt

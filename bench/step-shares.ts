@@ -1,0 +1,125 @@
+// Where a training step goes: the share of everything that is no matrix product, by the profile of onnxruntime.
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { InferenceSession } from 'onnxruntime-node'
+import type { Model } from '../src/model/model.ts'
+import type { Runtime } from '../src/runtime/runtime.ts'
+import { median, type Figures } from './machine.ts'
+import { canonicalTraining, openTrainingBench } from './train.ts'
+
+/** Products of matrices, in every form of them. */
+const products = new Set([
+  'MatMul',
+  'FusedMatMul',
+  'Gemm',
+  'FusedGemm',
+  'MatMulIntegerToFloat',
+  'MatMulInteger',
+  'MatMulNBits',
+])
+/** Steps before those that count. */
+const warmUps = 2
+/** Of the table: kinds of nodes that take the most time. */
+const kindsMax = 8
+
+/** An event of the profile; times in microseconds. */
+interface ProfileEvent {
+  readonly name: string
+  readonly cat: string
+  readonly ts: number
+  readonly dur: number
+  readonly args?: { readonly op_name?: string }
+}
+
+export interface StepShares extends Figures {
+  readonly form: string
+  readonly steps: number
+  readonly outsidePercentMedian: number
+  readonly outsidePercentMin: number
+}
+
+/** Of `steps` steps of GPT-2's canonical training: time of a step in ms, and what of it is outside of products, in percent. */
+export async function measureShares(
+  runtime: Runtime,
+  model: Model,
+  precision: string,
+  steps: number,
+): Promise<StepShares> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'preamble-profile-'))
+  const profiled = profileSessions(path.join(folder, 'step'))
+  try {
+    const bench = await openTrainingBench(runtime, model, canonicalTraining, precision)
+    for (let step = 0; step < warmUps + steps; step++) await bench.step()
+    profiled.end()
+    await bench.dispose()
+    const profiles = await Promise.all((await readdir(folder)).map((file) => readProfile(path.join(folder, file))))
+    // Measuring forms opens sessions too: the step is what ran the longest.
+    const events = profiles.toSorted((a, b) => busy(b) - busy(a))[0] as readonly ProfileEvent[]
+    return { form: bench.form, steps, ...sharesOf(events, steps) }
+  } finally {
+    profiled.restore()
+    await rm(folder, { recursive: true })
+  }
+}
+
+/** Every session that is opened from here on writes a profile. */
+function profileSessions(profileFilePrefix: string): { end(): void; restore(): void } {
+  const open = new Set<InferenceSession>()
+  const own = Object.getOwnPropertyDescriptor(InferenceSession, 'create') as PropertyDescriptor
+  const create = InferenceSession.create.bind(InferenceSession) as (
+    model: Uint8Array,
+    options: InferenceSession.SessionOptions,
+  ) => Promise<InferenceSession>
+  // A session that is gone has no profile to end.
+  const end = (session: InferenceSession): void => {
+    if (open.delete(session)) session.endProfiling()
+  }
+  const profiling = async (model: Uint8Array, options: InferenceSession.SessionOptions): Promise<InferenceSession> => {
+    const session = await create(model, { ...options, enableProfiling: true, profileFilePrefix })
+    open.add(session)
+    const release = session.release.bind(session)
+    session.release = () => {
+      end(session)
+      return release()
+    }
+    return session
+  }
+  Object.defineProperty(InferenceSession, 'create', { ...own, value: profiling })
+  return {
+    end: () => [...open].forEach(end),
+    restore: () => void Object.defineProperty(InferenceSession, 'create', own),
+  }
+}
+
+async function readProfile(file: string): Promise<readonly ProfileEvent[]> {
+  return JSON.parse(await readFile(file, 'utf8')) as readonly ProfileEvent[]
+}
+
+const isRun = ({ name }: ProfileEvent): boolean => name === 'model_run'
+const isNode = ({ cat, name }: ProfileEvent): boolean => cat === 'Node' && name.endsWith('_kernel_time')
+const busy = (events: readonly ProfileEvent[]): number =>
+  events.reduce((sum, event) => sum + (isRun(event) ? event.dur : 0), 0)
+
+function sharesOf(events: readonly ProfileEvent[], steps: number) {
+  const runs = events.filter(isRun).slice(-steps)
+  const nodes = events.filter(isNode)
+  const kinds = new Map<string, number>()
+  const shares = runs.map((run) => {
+    let inProducts = 0
+    for (const { ts, dur, args } of nodes) {
+      if (ts < run.ts || ts >= run.ts + run.dur) continue
+      const kind = args?.op_name ?? 'unknown'
+      kinds.set(kind, (kinds.get(kind) ?? 0) + dur / runs.length / 1000)
+      if (products.has(kind)) inProducts += dur
+    }
+    return 100 * (1 - inProducts / run.dur)
+  })
+  const most = [...kinds].toSorted((a, b) => b[1] - a[1]).slice(0, kindsMax)
+  return {
+    stepMsMedian: median(runs.map(({ dur }) => dur / 1000)),
+    outsidePercentMedian: median(shares),
+    outsidePercentMin: Math.min(...shares),
+    most: most.map(([kind, ms]) => `${kind} ${ms.toFixed(0)} ms`).join(', '),
+  }
+}
