@@ -8,10 +8,12 @@ import { type Decoding, type GenerateRequest, greedy } from '../src/engine/reque
 import type { Model } from '../src/model/model.ts'
 import { PrefixRegistry } from '../src/prefix/registry.ts'
 import { Random } from '../src/random/random.ts'
+import { Avx2Program } from '../src/runtime/avx2/program.ts'
+import { LoadedWeights } from '../src/runtime/avx2/weights.ts'
 import { OnnxDecodeSession } from '../src/runtime/onnx/decode-session.ts'
 import { keysByPosition } from '../src/runtime/onnx/keys-by-position.ts'
 import { lower } from '../src/runtime/onnx/lower.ts'
-import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
+import { createOnnxRuntime, withoutPresent } from '../src/runtime/onnx/onnx.ts'
 import { OnnxProgram } from '../src/runtime/onnx/program.ts'
 import { openStore } from '../src/store/open.ts'
 import { openTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts'
@@ -27,6 +29,8 @@ export interface ChoosingOptions {
   readonly threads: number
   readonly rows: number
   readonly rounds: number
+  /** `float32` or `words`. */
+  readonly form: string
 }
 
 const prefixLength = 10
@@ -66,16 +70,20 @@ export async function measureChoosing(options: ChoosingOptions): Promise<Figures
 }
 
 async function measureSteps(
-  { model, threads, rows, rounds }: ChoosingOptions,
+  { model, threads, rows, rounds, form }: ChoosingOptions,
   tokenizer: Tokenizer,
   registry: PrefixRegistry,
   ids: readonly string[],
 ): Promise<Figures[]> {
   const opened = { threads, packed: true }
   const forward = model.forwardGraph(createOnnxRuntime(opened).segments)
-  const program = await OnnxProgram.open(lower(keysByPosition(forward), model.weights), model.weights.folder, opened)
+  const appends = form === 'words'
+  const fed = keysByPosition(forward)
+  const program = appends
+    ? new Avx2Program(withoutPresent(fed), LoadedWeights.from(model.weights), { threads, appends })
+    : await OnnxProgram.open(lower(fed, model.weights), model.weights.folder, opened)
   const clock = new StepClock(program, rows, model.config.vocabulary)
-  const session = clock.watch(new OnnxDecodeSession(clock, forward, { ...model.config, rowsMax: rows }))
+  const session = clock.watch(new OnnxDecodeSession(clock, forward, { ...model.config, rowsMax: rows }, { appends }))
   const engine = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits: defaultLimits })
   const inputs = await inputsOfLength(tokenizer, new Random(2), { count: rows, tokens: promptTokens })
   const figures: Figures[] = []
@@ -85,7 +93,7 @@ async function measureSteps(
       const requests = inputs.map((input, i) => requestOf(ids[i] as string, input, decoding, topLogprobs))
       await Promise.all(requests.map((request) => finish(engine, request)))
     }
-    figures.push({ choosing, rows, ...clock.figures() })
+    figures.push({ choosing, form, rows, ...clock.figures() })
   }
   await engine.close()
   await session.dispose()

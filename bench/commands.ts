@@ -144,7 +144,13 @@ const gaps: Command = async (folder) => {
 }
 
 const choosing: Command = async (folder) => {
-  const options = { ...common(), model: await openModel(folder), folder, rows: given.count('rows', servedRows) }
+  const options = {
+    ...common(),
+    model: await openModel(folder),
+    folder,
+    rows: given.count('rows', servedRows),
+    form: given.precision('float32'),
+  }
   return { figures: { choosing: await measureChoosing(options) } }
 }
 

@@ -18,7 +18,7 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   choose                     options that are chosen beside a grid, into docs/choice.md; goes on where it was stopped; needs --data
   shares                     what of a training step in GPT-2's shape is outside of matrix products, by onnxruntime's profile
   sampling                   microseconds a row of choosing a token, for each option of a request; no model runs
-  choosing                   what a decode step costs beside the model, in percent of it, and loading a prefix; for --shape gpt2
+  choosing                   what a decode step costs beside the model, in percent of it, and loading a prefix; for --shape gpt2, --precision words
   --data FOLDER              the data set: src1_train.txt, src1_valid.txt and src1_test.txt
   --part PART                of e2e: ${parts.join(', ')} (default all; page trains nothing)
   --together N               of e2e: trainings side by side (default 4)

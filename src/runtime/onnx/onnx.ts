@@ -82,4 +82,4 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
 }
 
 /** Without the new keys and values: the program puts them into the cache. */
-const withoutPresent = ({ outputs }: Graph): Graph => makeGraph({ logits: outputs['logits'] as Value })
+export const withoutPresent = ({ outputs }: Graph): Graph => makeGraph({ logits: outputs['logits'] as Value })
