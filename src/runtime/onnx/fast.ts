@@ -5,11 +5,15 @@ import type { Weights } from '../../tensor/weights.ts'
 import type { Program } from '../runtime.ts'
 import { wordsProblem } from '../avx2/available.ts'
 import { unsupported } from '../avx2/lower.ts'
+import { Avx2Program } from '../avx2/program.ts'
+import { LoadedWeights } from '../avx2/weights.ts'
+import { keysByPosition, withoutPresent } from './keys-by-position.ts'
 import { frozenProducts, quantizedForms, type LinearForm, type ServingForm } from './forms.ts'
 import { lower } from './lower.ts'
 import { fastestForm, isExact, type Timing } from './measure.ts'
 import type { LayerShape } from './measured-layers.ts'
-import { decoded, describeDecoding, fastestDecodingForm, isUsable } from './measure-decoding.ts'
+import { decoded, describeDecoding, fastestDecodingForm, gainMin, isUsable } from './measure-decoding.ts'
+import { gainOfWords } from './measure-words.ts'
 import { read, readLayers, readRows, type Compared } from './measure-decoding.ts'
 import { OnnxProgram } from './program.ts'
 import { withQuantized } from './quantized-weights.ts'
@@ -57,12 +61,32 @@ export class FastForms {
     const remembered = await rememberedForm(folder, shape, this.#threads, 'decoding')
     if (remembered !== null && compared.forms.includes(remembered) && (await isUsable(remembered, this.#threads)))
       return this.#kept(forward, weights, remembered, 'decoding')
-    const { form, timings } = await fastestDecodingForm(shape, layersOf(forward, shape), this.#threads, compared)
-    const problem = await wordsProblem()
-    const lacking = problem === null ? '' : `; words cannot be had: ${problem}`
-    note(`decoding through layers [${shape}] is done in the form ${form}; ${describeDecoding(timings)}${lacking}`)
+    const layers = { ...compared, forms: compared.forms.filter((each) => each !== 'words') }
+    const fastest = await fastestDecodingForm(shape, layersOf(forward, shape), this.#threads, layers)
+    const { gain, problem } = await this.#gainOfWords(forward, weights)
+    const form = gain > Math.max(gainMin, fastest.gain) ? 'words' : fastest.form
+    const words = problem === null ? `are ${gain.toFixed(2)} times as fast as float32` : `cannot be had: ${problem}`
+    const timings = describeDecoding(fastest.timings)
+    note(`decoding through layers [${shape}] is done in the form ${form}; ${timings}; whole steps in words ${words}`)
     await rememberForm(folder, shape, this.#threads, form, 'decoding')
     return this.#kept(forward, weights, form, 'decoding')
+  }
+
+  /** 0 where there is a problem. */
+  async #gainOfWords(
+    forward: Graph,
+    weights: Weights,
+  ): Promise<{ readonly gain: number; readonly problem: string | null }> {
+    const fed = keysByPosition(forward)
+    const lacking = unsupported(fed)
+    const problem = lacking === null ? await wordsProblem() : `there is no kernel for ${lacking}`
+    if (problem !== null) return { gain: 0, problem }
+    const options = { threads: this.#threads, appends: true, packed: true }
+    const words = new Avx2Program(withoutPresent(fed), LoadedWeights.from(weights), options)
+    const plain = await OnnxProgram.open(lower(fed, weights), weights.folder, options)
+    const gain = await gainOfWords(fed, words, plain)
+    await Promise.all([words.dispose(), plain.dispose()])
+    return { gain, problem }
   }
 
   /** `form`, once its weights are in the folder; `words` makes its own from the checkpoint's. */

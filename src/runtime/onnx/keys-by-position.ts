@@ -41,6 +41,9 @@ export function crossByHead(encoder: Graph, { heads, headDim }: Pick<CacheLayout
   return makeGraph({ cross: g.transpose(g.reshape(cross, [of, batch, positions, heads, headDim]), [0, 1, 3, 2, 4]) })
 }
 
+/** Without the new keys and values: the program puts them into the cache. */
+export const withoutPresent = ({ outputs }: Graph): Graph => makeGraph({ logits: outputs['logits'] as Value })
+
 /** What such an input is, and null for any other past keys. */
 export function fedByPosition({ node }: Value): Value | null {
   if (node.op !== 'transpose' || node.attributes.permutation.join() !== turned.join()) return null

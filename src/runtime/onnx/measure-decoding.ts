@@ -14,16 +14,16 @@ export const decodingForms: readonly ServingForm[] = ['words', 'float32', 'block
 export const readingForms: readonly ServingForm[] = [...decodingForms, 'paired']
 
 /** Rows that decode side by side: alone, a few, as many as a service has by default. */
-const decodedRows: readonly number[] = [1, 8, 32]
+export const decodedRows: readonly number[] = [1, 8, 32]
 /** Positions of what an encoder reads at once, about. */
 export const readRows: readonly number[] = [512]
 /** One after the other, as in an encoder: a single one is over before what else the machine does evens out. */
 export const readLayers = 4
 /** Weights of the measured layers in float32: in 8 bits still more than caches hold, so that reading them is a part of the time, as it is in a model. */
-const weightBytesMax = 160 * 1024 ** 2
-const rounds = 9
+const weightBytesMax = 96 * 1024 ** 2
+const rounds = 7
 /** A form must be at least so many times as fast as float32 for its error to be worth it. */
-const gainMin = 1.1
+export const gainMin = 1.1
 
 export interface DecodingTiming {
   readonly form: ServingForm
@@ -45,13 +45,20 @@ export async function isUsable(form: ServingForm, threads: number): Promise<bool
 export const decoded: Compared = { forms: decodingForms, counts: decodedRows }
 export const read: Compared = { forms: readingForms, counts: readRows }
 
+export interface Fastest {
+  readonly form: ServingForm
+  /** How many times as fast as float32. */
+  readonly gain: number
+  readonly timings: readonly DecodingTiming[]
+}
+
 /** The form with the least geometric mean over the counts of rows, all of them measured by turns on `layers` layers of that shape. */
 export async function fastestDecodingForm(
   shape: LayerShape,
   layers: number,
   threads: number,
   { forms, counts }: Compared = decoded,
-): Promise<{ readonly form: ServingForm; readonly timings: readonly DecodingTiming[] }> {
+): Promise<Fastest> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-measure-'))
   const programs = new Map<ServingForm, Program>()
   try {
@@ -67,8 +74,8 @@ export async function fastestDecodingForm(
     const cost = ({ ms }: DecodingTiming): number => ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length
     const plain = timings.find(({ form }) => form === 'float32') as DecodingTiming
     const best = timings.reduce((a, b) => (cost(b) < cost(a) ? b : a))
-    const isWorthIt = cost(best) < cost(plain) - Math.log(gainMin)
-    return { form: isWorthIt ? best.form : 'float32', timings }
+    const gain = Math.exp(cost(plain) - cost(best))
+    return gain > gainMin ? { form: best.form, gain, timings } : { form: 'float32', gain: 1, timings }
   } finally {
     for (const program of programs.values()) await program.dispose()
     await rm(folder, { recursive: true, force: true })

@@ -1,6 +1,5 @@
 // The onnx runtime: graphs lowered to ONNX and run by onnxruntime-node on the CPU.
-import { makeGraph, type Graph } from '../../graph/graph.ts'
-import type { Value } from '../../graph/ops.ts'
+import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { Avx2Program } from '../avx2/program.ts'
@@ -9,7 +8,7 @@ import { LoadedWeights } from '../avx2/weights.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms, type FastOptions } from './fast.ts'
 import type { ServingForm } from './forms.ts'
-import { crossByHead, keysByPosition } from './keys-by-position.ts'
+import { crossByHead, keysByPosition, withoutPresent } from './keys-by-position.ts'
 import { lower } from './lower.ts'
 import { OnnxProgram } from './program.ts'
 import { SourceReader } from './source-reader.ts'
@@ -80,6 +79,3 @@ export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions
     },
   }
 }
-
-/** Without the new keys and values: the program puts them into the cache. */
-export const withoutPresent = ({ outputs }: Graph): Graph => makeGraph({ logits: outputs['logits'] as Value })
