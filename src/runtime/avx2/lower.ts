@@ -83,14 +83,13 @@ function lowerGelu(l: Lowering, node: AnyNode, kernel: 'gelu' | 'exactGelu'): vo
 /** The addition that alone wants what a product makes, of two values of one shape. */
 function addingNode(l: Lowering, product: Node<'linear'>): AnyNode | null {
   const out = outputOf(product)
-  if (l.usersOf(out) !== 1) return null
-  const user = l.graph.nodes.find(({ op, inputs }) => op === 'add' && (inputs as readonly Value[]).includes(out))
-  if (user === undefined) return null
-  const [x, y] = user.inputs as readonly [Value, Value]
+  const user = l.onlyUserOf(out)
+  if (user?.op !== 'add') return null
+  const [x, y] = user.inputs
   const other = out === x ? y : x
   // Of two products that are added, the first must be there for the second; and what is fed ends where its numbers end.
   if ((out === x && y.node.op === 'linear') || other.node.op === 'input') return null
-  return x !== y && l.sizeOf(x) === l.sizeOf(y) && l.widthOf(x) === l.widthOf(y) ? user : null
+  return l.sizeOf(x) === l.sizeOf(y) && l.widthOf(x) === l.widthOf(y) ? user : null
 }
 
 /** x · w + b + added, to `out`. */

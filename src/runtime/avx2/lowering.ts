@@ -1,7 +1,7 @@
 // The state of one lowering: which value lies where, and the steps so far.
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
-import type { Value } from '../../graph/ops.ts'
+import type { AnyNode, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import { type Arguments, kernelSlots, type KernelName, Storage, type Step, storagesOf, type View } from './steps.ts'
@@ -32,7 +32,8 @@ export class Lowering {
   readonly #views = new Map<Value, View>()
   readonly #goals = new Map<Value, Storage>()
   readonly #words = new Map<Value, { readonly rows: Storage; readonly scales: Storage }>()
-  readonly #users = new Map<Value, number>()
+  readonly #users = new Map<Value, AnyNode[]>()
+  readonly #wanted: ReadonlySet<Value>
 
   constructor(
     graph: Graph,
@@ -45,18 +46,25 @@ export class Lowering {
     this.threads = threads
     this.appends = appends
     this.#bindings = bindings
-    for (const { inputs } of graph.nodes) for (const input of inputs) this.#users.set(input, this.usersOf(input) + 1)
+    for (const node of graph.nodes) {
+      for (const input of node.inputs) {
+        const users = this.#users.get(input)
+        if (users === undefined) this.#users.set(input, [node])
+        else users.push(node)
+      }
+    }
+    this.#wanted = new Set(Object.values(graph.outputs))
     for (const [name, value] of Object.entries(graph.outputs)) {
-      this.#users.set(value, this.usersOf(value) + 1)
       const storage = new Storage(Math.max(4, 4 * this.sizeOf(value)), 'output')
       this.outputs.set(name, storage)
       if (!this.#goals.has(value)) this.#goals.set(value, storage)
     }
   }
 
-  /** How many nodes and outputs want it. */
-  usersOf(value: Value): number {
-    return this.#users.get(value) ?? 0
+  /** The node that alone wants it, once and no more; null: there are several, or an output is it. */
+  onlyUserOf(value: Value): AnyNode | null {
+    const [user, ...others] = this.#users.get(value) ?? []
+    return user === undefined || others.length > 0 || this.#wanted.has(value) ? null : user
   }
 
   shapeOf(value: Value): number[] {

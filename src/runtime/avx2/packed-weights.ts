@@ -3,8 +3,7 @@ import assert from 'node:assert/strict'
 import { blockBytes, blockPairs, lowBits, pairsTogether, panelColumns, weightSteps } from './kernels/packing.ts'
 
 export interface PackedWeight {
-  /** Inputs, and how many they are with those of weight 0 behind them, a multiple of 16. */
-  readonly inner: number
+  /** Inputs with those of weight 0 behind them, a multiple of 16. */
   readonly padded: number
   readonly columns: number
   readonly panels: number
@@ -42,7 +41,7 @@ export function packWeight(
       packBlock(steps, inverse, pairs, values, panel * panelBytes + block * blockBytes(blockPairs))
     }
   }
-  return { inner, padded, columns, panels, blocks, lastPairs, panelBytes, values, scales }
+  return { padded, columns, panels, blocks, lastPairs, panelBytes, values, scales }
 }
 
 const lowMask = 2 ** lowBits - 1
@@ -70,7 +69,7 @@ function packBlock(numbers: Float32Array, inverse: Float64Array, pairs: number, 
 }
 
 /** Of a byte of a pair: bytes are spread to words eight at a time, of each half of a vector the lower ones first. */
-export function columnOf(byte: number): number {
+function columnOf(byte: number): number {
   const [half, upper, within] = [byte >> 4, (byte >> 3) & 1, byte & 7]
   return 8 * upper + 4 * half + (within >> 1)
 }

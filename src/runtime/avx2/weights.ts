@@ -29,7 +29,7 @@ export function frozenName({ node }: Value): string | null {
 export class LoadedWeights {
   readonly #read: (name: string) => Numbers
   readonly #pages = new LargePages()
-  readonly #numbers = new Map<string, Float32Array>()
+  readonly #numbers = new Map<string, Numbers>()
   readonly #matrices = new Map<string, LoadedMatrix>()
   readonly #biases = new Map<string, Float32Array>()
   readonly #masks = new Map<number, Int32Array>()
@@ -67,9 +67,9 @@ export class LoadedWeights {
 
   /** Of the first of its float32 numbers. */
   numbers(name: string): bigint {
-    const known = this.#numbers.get(name) ?? this.#read(name).data
+    const known = this.#numbers.get(name) ?? this.#read(name)
     this.#numbers.set(name, known)
-    return addressOf(known)
+    return addressOf(known.data)
   }
 
   /** [inner, columns], or [columns, inner] where `transposed`. */
@@ -77,7 +77,8 @@ export class LoadedWeights {
     const key = `${name} ${transposed}`
     const known = this.#matrices.get(key)
     if (known !== undefined) return known
-    const { data, shape } = this.#read(name)
+    // An embedding is a head too: then it is there already.
+    const { data, shape } = this.#numbers.get(name) ?? this.#read(name)
     const [rows, columns] = shape as readonly [number, number]
     const [inner, outputs] = transposed ? [columns, rows] : [rows, columns]
     const packed = packWeight(data, inner, outputs, transposed, (bytes) => this.#pages.allocate(bytes))

@@ -6,7 +6,7 @@ import type { Program } from '../runtime.ts'
 import { wordsProblem } from '../avx2/available.ts'
 import type { ServingForm } from './forms.ts'
 import { isExact } from './measure.ts'
-import { openLayers, randomLayers, rowsOf, timeByTurns, type LayerShape } from './measured-layers.ts'
+import { openLayers, randomLayers, rowsOf, settleMs, timeByTurns, type LayerShape } from './measured-layers.ts'
 
 /** Those that keep weights as near as 8 bits allow: with 7 bits one greedy text in four comes out another. */
 export const decodingForms: readonly ServingForm[] = ['words', 'float32', 'blocks', 'signed', 'unsigned']
@@ -68,8 +68,9 @@ export async function fastestDecodingForm(
       if (await isUsable(form, threads))
         programs.set(form, await openLayers(shape, weights, form, { threads, packed: true }))
     }
+    const pauseMs = programs.has('words') ? settleMs : 0
     const least: ReadonlyMap<ServingForm, number>[] = []
-    for (const count of counts) least.push(await timeByTurns(programs, rowsOf(shape, count), rounds))
+    for (const count of counts) least.push(await timeByTurns(programs, rowsOf(shape, count), rounds, pauseMs))
     const timings = [...programs.keys()].map((form) => ({ form, ms: least.map((ms) => ms.get(form) as number) }))
     const cost = ({ ms }: DecodingTiming): number => ms.reduce((sum, each) => sum + Math.log(each), 0) / ms.length
     const plain = timings.find(({ form }) => form === 'float32') as DecodingTiming

@@ -3,7 +3,7 @@ import { inputsOf, type Graph } from '../../graph/graph.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { float32, int32, sizeOf, type Tensor } from '../../tensor/tensor.ts'
 import type { Feeds, Program } from '../runtime.ts'
-import { timeByTurns } from './measured-layers.ts'
+import { settleMs, timeByTurns } from './measured-layers.ts'
 import { decodedRows } from './measure-decoding.ts'
 
 /** Positions that each row looks back on. */
@@ -19,7 +19,7 @@ export async function gainOfWords(forward: Graph, words: Program, plain: Program
   ])
   let logs = 0
   for (const count of decodedRows) {
-    const least = await timeByTurns(programs, stepFeeds(forward, count), rounds)
+    const least = await timeByTurns(programs, stepFeeds(forward, count), rounds, settleMs)
     logs += Math.log((least.get('float32') as number) / (least.get('words') as number))
   }
   return Math.exp(logs / decodedRows.length)

@@ -60,18 +60,20 @@ export function rowsOf([width]: LayerShape, count: number): Feeds {
   return { x: float32(x, [count, width]), at: int32(Int32Array.of(0), [1]) }
 }
 
-/** Threads of onnxruntime spin for a while after a run, in the way of a program that does not use them: such go first in a round. */
-const settleMs = 50
+/** For threads of onnxruntime, which spin for a while after a run, in the way of a program that does not use them: such go first in a round. */
+export const settleMs = 50
 
 /** The least time of `rounds` runs of each program, in ms: whatever else the machine does only adds to it. */
 export async function timeByTurns<Name>(
   programs: ReadonlyMap<Name, Program>,
   feeds: Feeds,
   rounds: number,
+  /** Before each round. */
+  pauseMs = 0,
 ): Promise<ReadonlyMap<Name, number>> {
   const times = new Map([...programs.keys()].map((name) => [name, [] as number[]]))
   for (let round = -1; round < rounds; round++) {
-    await setTimeout(settleMs)
+    if (pauseMs > 0) await setTimeout(pauseMs)
     for (const [name, program] of programs) {
       // The first run of a turn meets threads of the program before, which spin for a while.
       await program.run(feeds)

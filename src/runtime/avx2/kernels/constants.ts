@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Address, Register } from '../assembler.ts'
 import { at, r14 } from '../assembler.ts'
-import { type Vector, type VectorAssembler, y } from '../vectors.ts'
+import type { Vector, VectorAssembler } from '../vectors.ts'
 
 const lanes = 8
 const numbersMax = 64
@@ -17,7 +17,7 @@ export class Constants {
   #used = 0
 
   float(value: number): Address {
-    return this.#put(Uint32Array.from(new Uint32Array(Float32Array.of(value).buffer))[0] as number)
+    return this.#put(new Uint32Array(Float32Array.of(value).buffer)[0] as number)
   }
 
   bits(value: number): Address {
@@ -28,8 +28,8 @@ export class Constants {
     for (let i = 0; i < this.#used; i++) {
       if (this.#bits[i * lanes] === value) return at(constantsBase, 4 * lanes * i)
     }
-    this.#bits.fill(value, this.#used * lanes, (this.#used + 1) * lanes)
     assert.ok(this.#used < numbersMax, `kernels have more than ${numbersMax} constants`)
+    this.#bits.fill(value, this.#used * lanes, (this.#used + 1) * lanes)
     return at(constantsBase, 4 * lanes * this.#used++)
   }
 }
@@ -76,5 +76,3 @@ export function emitLargest(m: VectorAssembler, x: Vector, t: Vector): void {
   m.shuffle(t, x, [1, 0, 3, 2])
   m.op('maxps', x, x, t)
 }
-
-export const accumulators = (count: number): Vector[] => Array.from({ length: count }, (_, i) => y(i))

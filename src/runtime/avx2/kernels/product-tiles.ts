@@ -5,12 +5,13 @@ import { type Vector, type VectorAssembler, y } from '../vectors.ts'
 import type { Constants } from './constants.ts'
 import { blockBytes, blockPairs, lowBits, pairsTogether, panelColumns, wordsBytes } from './packing.ts'
 
-/** Rows that unpack a block: beside their sums four vectors of weights find room. */
+/** Rows that unpack a block: beside their sums there is room for what unpacking takes. */
 const firstRows = 4
 /** Rows that find it unpacked. */
 const laterRows = 6
 /** Pairs of inputs in one round of their loop. */
 const unrolled = 4
+
 /** Where the kernel keeps what a block is about. */
 export interface BlockLocals {
   readonly constants: Address

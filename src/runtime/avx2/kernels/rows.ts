@@ -114,8 +114,7 @@ export function emitWords(m: VectorAssembler, c: Constants): void {
 }
 
 /** (x − mean) / √(variance + ε) · scale + shift (Ba et al. 2016). */
-export function emitLayerNorm(m: VectorAssembler, c: Constants): void {
-  void c
+export function emitLayerNorm(m: VectorAssembler): void {
   const average = (): void => {
     emitSum(m, y(0), y(1))
     m.scalar('mulss', y(0), y(0), slot(layerNormSlots, 'ofWidth'))
