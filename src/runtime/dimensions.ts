@@ -12,26 +12,36 @@ export function bindDimensions(
   resident: { has(input: string): boolean } = new Set(),
 ): Map<string, number> {
   const bindings = new Map<string, number>()
-  for (const { attributes } of inputsOf(graph)) {
+  const { inputs, joined } = namesOf(graph)
+  for (const { attributes } of inputs) {
     if (resident.has(attributes.name)) continue
     const feed = feeds[attributes.name]
     assert.ok(feed !== undefined, `input ${attributes.name} is not fed`)
-    assert.equal(
-      feed.shape.length,
-      attributes.shape.length,
-      `input ${attributes.name}: [${feed.shape}] for [${attributes.shape}]`,
-    )
-    attributes.shape.forEach((dim, axis) => {
-      const extent = feed.shape[axis] as number
-      if (typeof dim === 'string' && !bindings.has(dim)) bindings.set(dim, extent)
-      const expected = typeof dim === 'string' ? bindings.get(dim) : dim
-      assert.equal(extent, expected, `input ${attributes.name}: [${feed.shape}] for [${attributes.shape}]`)
+    const agrees = attributes.shape.every((dim, axis) => {
+      const extent = feed.shape[axis]
+      if (extent === undefined || typeof dim === 'number') return extent === dim
+      const bound = bindings.get(dim)
+      if (bound === undefined) bindings.set(dim, extent)
+      return bound === undefined || bound === extent
     })
+    // Every step comes here with a hundred inputs: the message is made only where it is wanted.
+    if (!agrees || feed.shape.length !== attributes.shape.length)
+      assert.fail(`input ${attributes.name}: [${feed.shape}] for [${attributes.shape}]`)
   }
-  for (const [rows, parts] of joinedRows(graph))
+  for (const [rows, parts] of joined)
     bindings.set(
       rows,
       parts.reduce((sum, part) => sum + sizeOf(bindShape(part, bindings)), 0),
     )
   return bindings
 }
+
+type Names = { readonly inputs: ReturnType<typeof inputsOf>; readonly joined: ReturnType<typeof joinedRows> }
+
+/** Where a graph's dimensions have their names: looked for once, and bound at every run. */
+function namesOf(graph: Graph): Names {
+  const known = namesOfGraphs.get(graph) ?? { inputs: inputsOf(graph), joined: joinedRows(graph) }
+  namesOfGraphs.set(graph, known)
+  return known
+}
+const namesOfGraphs = new WeakMap<Graph, Names>()

@@ -5,7 +5,7 @@ import { headerSlots, operationBytes, operationSlots } from './kernels/lane.ts'
 import { productScratch } from './kernels/product.ts'
 import type { Lowered } from './lower.ts'
 import { addressOf } from './machine-code.ts'
-import { type Argument, Storage, storagesOf } from './steps.ts'
+import type { Storage } from './steps.ts'
 
 /** Of vectors and lines of the caches. */
 const alignment = 64
@@ -30,9 +30,9 @@ export class Executable {
 
   constructor({ lowering, inputs }: Lowered, kernelAt: (name: string) => bigint, constants: bigint) {
     const { steps, outputs } = lowering
-    const storages = [...new Set([...steps.flatMap(storagesOf), ...inputs.values(), ...outputs.values()])].filter(
-      ({ kind }) => kind === 'arena' || kind === 'input' || kind === 'output',
-    )
+    const storages = [
+      ...new Set([...steps.flatMap(({ storages }) => storages), ...inputs.values(), ...outputs.values()]),
+    ].filter(({ kind }) => kind === 'arena' || kind === 'input' || kind === 'output')
     const lifetimes = storages.map(({ bytes, kind, first, last }) => ({
       bytes,
       first: kind === 'input' ? 0 : Math.min(first, steps.length),
@@ -49,6 +49,7 @@ export class Executable {
     this.outputs = new Map([...outputs].map(([name, storage]) => [name, offsetOf(storage)]))
 
     this.#arguments = new BigUint64Array(steps.reduce((sum, step) => sum + step.arguments.length, 0))
+    const halves = new Uint32Array(this.#arguments.buffer)
     this.#program = new BigUint64Array((steps.length + 1) * slotsOfOperation)
     this.#program[headerSlots.indexOf('operations')] = BigInt(steps.length)
     this.#program[headerSlots.indexOf('constants')] = constants
@@ -62,8 +63,12 @@ export class Executable {
       this.#program[operation + operationSlots.indexOf('arguments')] = argumentsAt + BigInt(8 * slot)
       this.#program[operation + operationSlots.indexOf('chunks')] = BigInt(step.chunks)
       for (const argument of step.arguments) {
-        this.#arguments[slot] = valueOf(argument)
-        if (argument !== null && typeof argument === 'object' && 'place' in argument) {
+        if (typeof argument === 'number') {
+          // Two halves: hundreds of big integers would take longer than the step.
+          halves[2 * slot] = argument
+          halves[2 * slot + 1] = argument / 2 ** 32
+        } else if (argument !== null && 'float' in argument) halves[2 * slot] = floatBits(argument.float)
+        else if (argument !== null) {
           const { storage, offset } = argument.place
           const inside = BigInt(4 * offset)
           if (storage.kind === 'fed') fed.push({ name: storage.name as string, slot, offset: inside })
@@ -92,12 +97,10 @@ export class Executable {
   }
 }
 
-const floatBits = new DataView(new ArrayBuffer(4))
+const number = new Float32Array(1)
+const bits = new Uint32Array(number.buffer)
 
-function valueOf(argument: Argument): bigint {
-  if (argument === null) return 0n
-  if (typeof argument === 'number') return BigInt(argument)
-  if (!('float' in argument)) return 0n
-  floatBits.setFloat32(0, argument.float)
-  return BigInt(floatBits.getUint32(0))
+function floatBits(value: number): number {
+  number[0] = value
+  return bits[0] as number
 }

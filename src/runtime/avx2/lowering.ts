@@ -4,7 +4,7 @@ import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
-import { type Arguments, kernelSlots, type KernelName, Storage, type Step, storagesOf, type View } from './steps.ts'
+import { type Argument, type Arguments, kernelSlots, type KernelName, Storage, type Step, type View } from './steps.ts'
 import type { LoadedWeights } from './weights.ts'
 
 /** Kernels take so many numbers at a time. */
@@ -32,7 +32,8 @@ export class Lowering {
   readonly #views = new Map<Value, View>()
   readonly #goals = new Map<Value, Storage>()
   readonly #words = new Map<Value, { readonly rows: Storage; readonly scales: Storage }>()
-  readonly #users = new Map<Value, AnyNode[]>()
+  readonly #shapes = new Map<Value, readonly number[]>()
+  readonly #users: ReadonlyMap<Value, readonly AnyNode[]>
   readonly #wanted: ReadonlySet<Value>
 
   constructor(
@@ -46,13 +47,7 @@ export class Lowering {
     this.threads = threads
     this.appends = appends
     this.#bindings = bindings
-    for (const node of graph.nodes) {
-      for (const input of node.inputs) {
-        const users = this.#users.get(input)
-        if (users === undefined) this.#users.set(input, [node])
-        else users.push(node)
-      }
-    }
+    this.#users = usersOf(graph)
     this.#wanted = new Set(Object.values(graph.outputs))
     for (const [name, value] of Object.entries(graph.outputs)) {
       const storage = new Storage(Math.max(4, 4 * this.sizeOf(value)), 'output')
@@ -67,8 +62,10 @@ export class Lowering {
     return user === undefined || others.length > 0 || this.#wanted.has(value) ? null : user
   }
 
-  shapeOf(value: Value): number[] {
-    return bindShape(value.shape, this.#bindings)
+  shapeOf(value: Value): readonly number[] {
+    const known = this.#shapes.get(value) ?? bindShape(value.shape, this.#bindings)
+    this.#shapes.set(value, known)
+    return known
   }
 
   sizeOf(value: Value): number {
@@ -199,12 +196,17 @@ export class Lowering {
   step<Name extends KernelName>(kernel: Name, chunks: number, given: Arguments<Name>): void {
     if (chunks === 0) return
     const slots: readonly (keyof Arguments<Name>)[] = kernelSlots[kernel]
-    const step: Step = { kernel, chunks, arguments: slots.map((slot) => given[slot]) }
-    for (const storage of storagesOf(step)) {
+    const storages: Storage[] = []
+    const values = slots.map((slot) => {
+      const value: Argument = given[slot]
+      if (value !== null && typeof value === 'object' && 'place' in value) storages.push(value.place.storage)
+      return value
+    })
+    for (const storage of storages) {
       storage.first = Math.min(storage.first, this.steps.length)
       storage.last = this.steps.length
     }
-    this.steps.push(step)
+    this.steps.push({ kernel, chunks, arguments: values, storages })
   }
 
   #rows(count: number, width: number) {
@@ -216,3 +218,20 @@ export class Lowering {
     return Math.max(1, Math.ceil(count / (chunksPerThread * this.threads)))
   }
 }
+
+/** Nodes that want each value; of a graph they are the same in every lowering. */
+function usersOf(graph: Graph): ReadonlyMap<Value, readonly AnyNode[]> {
+  const known = usersOfGraphs.get(graph)
+  if (known !== undefined) return known
+  const users = new Map<Value, AnyNode[]>()
+  for (const node of graph.nodes) {
+    for (const input of node.inputs) {
+      const those = users.get(input)
+      if (those === undefined) users.set(input, [node])
+      else those.push(node)
+    }
+  }
+  usersOfGraphs.set(graph, users)
+  return users
+}
+const usersOfGraphs = new WeakMap<Graph, ReadonlyMap<Value, readonly AnyNode[]>>()

@@ -12,11 +12,11 @@ import { emitCopy, emitGather, emitLayerNorm, emitWords } from './kernels/rows.t
 import type { LoweringOptions } from './lowering.ts'
 import { Executable } from './executable.ts'
 import { lower, unsupported } from './lower.ts'
-import { addressOf, MachineCode } from './machine-code.ts'
+import { addressOf, type LaneFunction, MachineCode } from './machine-code.ts'
 import type { LoadedWeights } from './weights.ts'
 
 /** Shapes whose steps are kept: how many rows, tokens and positions there are. */
-const executablesMax = 64
+const executablesMax = 256
 const alignment = 64
 
 /** The threads of a run are libuv's, which has so many for the whole process: those of a run that come later would find nothing left to do. */
@@ -30,6 +30,7 @@ export class Avx2Program implements Program {
   readonly #weights: LoadedWeights
   readonly #options: LoweringOptions
   readonly #code: MachineCode
+  readonly #lane: LaneFunction
   readonly #executables = new Map<string, Executable>()
   #arena = new Uint8Array(0)
   #scratch: Uint8Array[] = []
@@ -62,6 +63,7 @@ export class Avx2Program implements Program {
       scale: emitScale,
       ...(headDim !== null && { attention: (m, c) => emitAttention(m, c, headDim) }),
     })
+    this.#lane = this.#code.lane('lane')
   }
 
   /** Outputs are overwritten by the next run. */
@@ -112,10 +114,9 @@ export class Avx2Program implements Program {
 
   /** Over once every thread is out of it: what is next may overwrite what they looked at. */
   async #inAllLanes(program: bigint): Promise<void> {
-    const lane = this.#code.lane('lane')
     const run = (memory: Uint8Array): Promise<void> =>
       new Promise((resolve, reject) =>
-        lane(program, addressOf(memory), (error) => (error === null ? resolve() : reject(error))),
+        this.#lane(program, addressOf(memory), (error) => (error === null ? resolve() : reject(error))),
       )
     await Promise.all(this.#scratch.map(run))
   }

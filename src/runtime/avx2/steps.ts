@@ -60,8 +60,7 @@ export interface Step {
   readonly kernel: KernelName
   /** In the order of its slots. */
   readonly arguments: readonly Argument[]
+  /** What it touches. */
+  readonly storages: readonly Storage[]
   readonly chunks: number
 }
-
-export const storagesOf = ({ arguments: given }: Step): Storage[] =>
-  given.flatMap((each) => (each !== null && typeof each === 'object' && 'place' in each ? [each.place.storage] : []))

@@ -33,6 +33,8 @@ export class LoadedWeights {
   readonly #matrices = new Map<string, LoadedMatrix>()
   readonly #biases = new Map<string, Float32Array>()
   readonly #masks = new Map<number, Int32Array>()
+  /** Asked for again by every lowering. */
+  readonly #addresses = new Map<NodeJS.ArrayBufferView, bigint>()
 
   constructor(read: (name: string) => Numbers) {
     this.#read = read
@@ -69,7 +71,7 @@ export class LoadedWeights {
   numbers(name: string): bigint {
     const known = this.#numbers.get(name) ?? this.#read(name)
     this.#numbers.set(name, known)
-    return addressOf(known.data)
+    return this.#addressOf(known.data)
   }
 
   /** [inner, columns], or [columns, inner] where `transposed`. */
@@ -93,7 +95,7 @@ export class LoadedWeights {
     const known = this.#biases.get(key) ?? new Float32Array(panels * panelColumns)
     if (!this.#biases.has(key) && name !== null) known.set(this.#read(name).data)
     this.#biases.set(key, known)
-    return addressOf(known)
+    return this.#addressOf(known)
   }
 
   /** int32 [16], −1 for each column that the last panel of so many columns has, 0 for the others. */
@@ -101,6 +103,12 @@ export class LoadedWeights {
     const last = columns % panelColumns
     const known = this.#masks.get(last) ?? Int32Array.from({ length: panelColumns }, (_, c) => (c < last ? -1 : 0))
     this.#masks.set(last, known)
-    return addressOf(known)
+    return this.#addressOf(known)
+  }
+
+  #addressOf(array: NodeJS.ArrayBufferView): bigint {
+    const address = this.#addresses.get(array) ?? addressOf(array)
+    this.#addresses.set(array, address)
+    return address
   }
 }
