@@ -41,7 +41,7 @@ const { values, positionals } = parseArgs({
 
 export const { json, help, python, quick, runtime: runtimeName, shape: shapeNamed } = values
 if (quick && values.write) throw new Error('figures of --quick mean nothing: they do not go into the page')
-export const { write } = values
+export const { write, model } = values
 export const peftDtype = values['peft-dtype']
 export const peftDevice = values['peft-device']
 export const pythonCtranslate2 = values['python-ctranslate2'] ?? values.python

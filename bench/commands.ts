@@ -9,7 +9,7 @@ import { measureChoosing } from './choosing.ts'
 import { measureCuda } from './cuda.ts'
 import { cudaSections, webgpuSections } from './device-report.ts'
 import { measuredBesideCpu, measuredWork, triedWork } from './device-work.ts'
-import { compareForms, compareTexts, packedRuntime, type FormOptions } from './decoding-forms.ts'
+import { compareDrafts, compareForms, compareTexts, packedRuntime, type FormOptions } from './decoding-forms.ts'
 import { runE2e } from './e2e/e2e.ts'
 import { benchFolder, checkpointFolder } from './folders.ts'
 import { measureGaps } from './gaps.ts'
@@ -21,6 +21,7 @@ import { measureDecodings, measureTrainings } from './measure.ts'
 import { measurePrefixes } from './prefixes.ts'
 import {
   decodingSection,
+  draftSections,
   formsSection,
   generationSection,
   loadSection,
@@ -213,6 +214,14 @@ const agreement: Command = async (folder) => ({
   figures: { agreement: await compareTexts(formOptions(folder), given.data('agreement')) },
 })
 
+/** Texts of the model, and what they come to in GPT-2's shape. */
+const drafts: Command = async () => {
+  const shape = await given.modelFolder(given.shapeNamed ?? 'gpt2')
+  const options = { ...formOptions(given.model), precision: given.precision('float32,words') }
+  const figures = await compareDrafts(options, shape, given.data('drafts'))
+  return { figures, sections: draftSections((await openModel(shape)).name, figures) }
+}
+
 const service: Command = async (folder) => {
   const figures: Figures = { ...(await measureService(folder, given.count('threads'))) }
   return { figures: { service: figures }, sections: [serviceSection(figures)] }
@@ -284,6 +293,7 @@ export const commands: Readonly<Record<string, Command>> = {
   decoding,
   decode,
   agreement,
+  drafts,
   generate,
   sources,
   prefixes,

@@ -27,7 +27,7 @@ export interface DecodeOptions {
   readonly python: string
 }
 
-interface Side {
+export interface Side {
   readonly name: string
   /** Milliseconds of each of so many steps, after a fresh prompt. */
   steps(count: number): Promise<readonly number[]>
@@ -41,13 +41,27 @@ export async function measureDecode(
   rows: number,
   options: DecodeOptions,
 ): Promise<readonly Figures[]> {
-  const sides: Side[] = []
-  for (const form of options.forms) sides.push(await ourSide(runtime, model, rows, form))
-  for (const rival of options.rivals) sides.push(await rivalSide(rival, rows, options))
-  sides.push(readSide(model, options.threads))
+  const ours: Side[] = []
+  for (const form of options.forms) ours.push(await ourSide(runtime, model, rows, form))
+  const rivals: Side[] = []
+  for (const rival of options.rivals) rivals.push(await rivalSide(rival, rows, options))
+  return takeTurns(rows, { ours, rivals, others: [readSide(model, options.threads)] }, options.rounds)
+}
+
+/** Steps of all sides by turns; of ours, how many times as long the better rival takes. Closes them all. */
+export async function takeTurns(
+  rows: number,
+  {
+    ours,
+    rivals,
+    others,
+  }: { readonly ours: readonly Side[]; readonly rivals: readonly Side[]; readonly others: readonly Side[] },
+  rounds: number,
+): Promise<readonly Figures[]> {
+  const sides = [...ours, ...rivals, ...others]
   const all = new Map(sides.map(({ name }) => [name, [] as number[]]))
   const middles = new Map(sides.map(({ name }) => [name, [] as number[]]))
-  for (let round = -1; round < options.rounds; round++) {
+  for (let round = -1; round < rounds; round++) {
     for (const side of sides) {
       const ms = await side.steps(stepsPerRound)
       await setTimeout(settleMs)
@@ -57,14 +71,14 @@ export async function measureDecode(
     }
   }
   for (const side of sides) await side.close()
-  const others = sides.slice(options.forms.length, -1).map(({ name }) => middles.get(name) as number[])
-  return sides.map(({ name }) => ({
+  const theirs = rivals.map(({ name }) => middles.get(name) as number[])
+  return sides.map((side) => ({
     rows,
-    what: name,
-    stepMsMedian: median(all.get(name) as number[]),
-    stepMsMin: Math.min(...(all.get(name) as number[])),
-    tokensPerSecond: (1000 * rows) / median(all.get(name) as number[]),
-    ...(options.forms.includes(name) && others.length > 0 ? ratios(middles.get(name) as number[], others) : {}),
+    what: side.name,
+    stepMsMedian: median(all.get(side.name) as number[]),
+    stepMsMin: Math.min(...(all.get(side.name) as number[])),
+    tokensPerSecond: (1000 * rows) / median(all.get(side.name) as number[]),
+    ...(ours.includes(side) && theirs.length > 0 ? ratios(middles.get(side.name) as number[], theirs) : {}),
   }))
 }
 
@@ -87,7 +101,11 @@ async function ourSide(runtime: Runtime, model: Model, rows: number, form: strin
   }
 }
 
-async function rivalSide(engine: string, rows: number, { folder, threads, python }: DecodeOptions): Promise<Side> {
+export async function rivalSide(
+  engine: string,
+  rows: number,
+  { folder, threads, python }: Pick<DecodeOptions, 'folder' | 'threads' | 'python'>,
+): Promise<Side> {
   const shape = ['--rows', String(rows), '--prompt-tokens', String(prefixLength + promptLength)]
   const flags = ['--engine', engine, '--model', folder, '--threads', String(threads), ...shape]
   const rival = await openRival(python, 'decode.py', flags)

@@ -6,6 +6,8 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { measureAgreement } from './agreement.ts'
 import { decodedRows, decodeRivals, measureDecode } from './decode.ts'
+import { measureDrafts, e2eTask, recordsOf } from './drafts.ts'
+import { measureDraftTurns, scriptsFor, writeScripts } from './draft-turns.ts'
 import { benchFolder, checkpointFolder } from './folders.ts'
 import type { Figures } from './machine.ts'
 import { usage } from './usage.ts'
@@ -36,8 +38,7 @@ async function formsOf(runtime: Runtime, model: Model, precision: string): Promi
 
 export async function compareForms(options: FormOptions): Promise<readonly Figures[]> {
   const { folder, threads, rivals } = options
-  const unknown = rivals.filter((each) => !decodeRivals.some((known) => known === each))
-  if (unknown.length > 0) throw new Error(`--against is ${unknown.join()}, known are ${decodeRivals.join()}\n${usage}`)
+  checkRivals(rivals)
   const [runtime, model] = [packedRuntime(threads), await openModel(folder)]
   const forms = await formsOf(runtime, model, options.precision)
   const figures: Figures[] = []
@@ -53,4 +54,35 @@ export async function compareTexts(
   const [runtime, model, tokenizer] = [packedRuntime(threads), await openModel(folder), await openTokenizer(folder)]
   const forms = await formsOf(runtime, model, precision)
   return measureAgreement({ runtime, model, tokenizer }, data, forms, checkpointFolder)
+}
+
+/** Of rows whose texts are made at once. */
+const draftedRows = [1, 2, 4, 8] as const
+
+/** The default model's texts with drafts and without, and in the shape at `shapeFolder` beside the rivals. */
+export async function compareDrafts(
+  options: FormOptions,
+  shapeFolder: string,
+  data: string,
+): Promise<{ readonly texts: readonly Figures[]; readonly shape: readonly Figures[] }> {
+  const { folder, threads, rounds, rivals } = options
+  checkRivals(rivals)
+  const [runtime, model, tokenizer] = [packedRuntime(threads), await openModel(folder), await openTokenizer(folder)]
+  const parts = { runtime, model, tokenizer }
+  const forms = options.precision.split(',')
+  const rows = options.rows === null ? draftedRows : [options.rows]
+  const inputs = Math.max(recordsOf(rounds), ...rows.map((each) => scriptsFor(each, rounds)))
+  const task = await e2eTask(parts, data, inputs, checkpointFolder)
+  const texts = await measureDrafts(parts, task, { forms, atOnce: rows, rounds })
+  const scripts = await writeScripts(parts, task)
+  const shaped = { runtime, model: await openModel(shapeFolder), tokenizer, task, scripts }
+  const shape: Figures[] = []
+  for (const each of rows)
+    shape.push(...(await measureDraftTurns(shaped, each, { ...options, folder: shapeFolder, forms })))
+  return { texts, shape }
+}
+
+function checkRivals(rivals: readonly string[]): void {
+  const unknown = rivals.filter((each) => !decodeRivals.some((known) => known === each))
+  if (unknown.length > 0) throw new Error(`--against is ${unknown.join()}, known are ${decodeRivals.join()}\n${usage}`)
 }

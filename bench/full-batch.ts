@@ -1,10 +1,14 @@
 // Keeps the engine's batch full with requests of one length, each with a prefix of its own choosing, and counts tokens.
 import type { Engine } from '../src/engine/engine.ts'
+import { defaultLimits, type EngineLimits } from '../src/engine/limits.ts'
 import { greedy, type GenerateRequest } from '../src/engine/request.ts'
 import { defaultTemplate, promptOf } from '../src/prefix/template.ts'
 import type { Random } from '../src/random/random.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
 import { readHeldOut } from './records.ts'
+
+/** Without drafts: texts of seeded weights repeat themselves, and drafts of them come true as those of real texts do not. */
+export const limitsForSeeded: EngineLimits = { ...defaultLimits, draftTokensMax: 0 }
 
 /** The same, but no token ends a text: every run makes the same number of tokens. */
 export function endless(tokenizer: Tokenizer): Tokenizer {

@@ -1,10 +1,11 @@
 // The time between two tokens of rows that decode while long prompts keep arriving.
-import { Engine, defaultLimits } from '../src/engine/engine.ts'
+import { Engine } from '../src/engine/engine.ts'
 import { greedy, type GenerateRequest } from '../src/engine/request.ts'
 import type { Model } from '../src/model/model.ts'
 import { Random } from '../src/random/random.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
+import { limitsForSeeded } from './full-batch.ts'
 import { median, quantile, type Figures } from './machine.ts'
 
 export interface GapsWorkload {
@@ -37,7 +38,7 @@ export async function measureGaps(runtime: Runtime, model: Model, workload: Gaps
   const layout = { ...model.config, rowsMax: rows + 1 }
   const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout)
   const loadPrefix = (): Promise<never> => Promise.reject(new Error('no prefix is named'))
-  const engine = new Engine({ session, tokenizer: letters, loadPrefix, limits: defaultLimits })
+  const engine = new Engine({ session, tokenizer: letters, loadPrefix, limits: limitsForSeeded })
   const random = new Random(7)
   const text = (length: number): string =>
     Array.from({ length }, () => String.fromCharCode(1 + random.below(255))).join('')

@@ -1,13 +1,13 @@
 // Rows with prefixes of their own through the engine, in turn with PEFT, which plays one prefix at a time.
 import { setTimeout } from 'node:timers/promises'
-import { defaultLimits, Engine } from '../src/engine/engine.ts'
+import { Engine } from '../src/engine/engine.ts'
 import type { Model } from '../src/model/model.ts'
 import { PrefixRegistry } from '../src/prefix/registry.ts'
 import { Random } from '../src/random/random.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { MemoryStore } from '../src/store/memory.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
-import { endless, inputsOfLength, measureFullBatch } from './full-batch.ts'
+import { endless, inputsOfLength, limitsForSeeded, measureFullBatch } from './full-batch.ts'
 import { median, spread, type Figures } from './machine.ts'
 import { openPeft, type PeftProcess } from './peft-process.ts'
 import { storePrefixes } from './stored-prefixes.ts'
@@ -50,7 +50,7 @@ export async function compareGeneration(runtime: Runtime, options: GenerationOpt
   const registry = new PrefixRegistry(new MemoryStore())
   const prefixIds = await storePrefixes(registry, model, tokenizer, { count: rows, prefixLength, seed: 1 })
   const inputs = await inputsOfLength(tokenizer, new Random(1), { count: rows, tokens: promptTokens })
-  const engine = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits: defaultLimits })
+  const engine = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits: limitsForSeeded })
   const [single, batch] = await openRivals(options)
   const [ours, singles, batches]: [number[], number[], number[]] = [[], [], []]
   for (let round = -1; round < rounds; round++) {

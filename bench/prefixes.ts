@@ -2,14 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { defaultLimits, Engine } from '../src/engine/engine.ts'
+import { Engine } from '../src/engine/engine.ts'
 import type { Model } from '../src/model/model.ts'
 import { PrefixRegistry } from '../src/prefix/registry.ts'
 import { Random } from '../src/random/random.ts'
 import type { DecodeSession, Runtime } from '../src/runtime/runtime.ts'
 import { openStore } from '../src/store/open.ts'
 import { openTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts'
-import { endless, type FullBatch, inputsOfLength, measureFullBatch } from './full-batch.ts'
+import { endless, inputsOfLength, limitsForSeeded, measureFullBatch, type FullBatch } from './full-batch.ts'
 import { median, quantile, spread, type Figures } from './machine.ts'
 import { prefixBytes, storePrefixes } from './stored-prefixes.ts'
 
@@ -69,7 +69,7 @@ interface Parts {
 async function comparePool(parts: Parts, held: number, options: PrefixesOptions): Promise<Figures> {
   const { sessions, tokenizer, registry, ids } = parts
   const { model, rows, rounds, seed } = options
-  const limits = { ...defaultLimits, prefixBytesMax: Math.ceil(slack * held * prefixBytes(model, prefixLength)) }
+  const limits = { ...limitsForSeeded, prefixBytesMax: Math.ceil(slack * held * prefixBytes(model, prefixLength)) }
   const loadsMs: number[] = []
   const loadPrefix = async (id: string) => {
     const startMs = performance.now()

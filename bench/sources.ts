@@ -1,6 +1,6 @@
 // A model with an encoder beside others: a training step in turn with PEFT, generation in turn with CTranslate2.
 import { setTimeout } from 'node:timers/promises'
-import { defaultLimits, Engine } from '../src/engine/engine.ts'
+import { Engine } from '../src/engine/engine.ts'
 import { pastsOf } from '../src/engine/past.ts'
 import { layoutFor } from '../src/engine/played.ts'
 import { openModel, type Model } from '../src/model/model.ts'
@@ -10,7 +10,7 @@ import type { Runtime } from '../src/runtime/runtime.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
 import { shapeOn } from '../src/train/parameters.ts'
 import { packedRuntime } from './decoding-forms.ts'
-import { measureFullBatch } from './full-batch.ts'
+import { limitsForSeeded, measureFullBatch } from './full-batch.ts'
 import { largest } from './generate.ts'
 import { median, spread, type Figures } from './machine.ts'
 import { comparePeft } from './peft.ts'
@@ -174,7 +174,7 @@ async function openEngine(runtime: Runtime, model: Model, form: string): Promise
   const tokenizer = numbersTokenizer(model.config.vocabulary)
   const prefixes = new Map(Array.from({ length: rows }, (_, i) => [`prefix${i}`, drawPrefix(model, tokenizer, random)]))
   const loadPrefix = async (id: string): Promise<Prefix> => prefixes.get(id) as Prefix
-  const engine = new Engine({ session, tokenizer, loadPrefix, model, limits: defaultLimits })
+  const engine = new Engine({ session, tokenizer, loadPrefix, model, limits: limitsForSeeded })
   const prefixIds = [...prefixes.keys()]
   return {
     name: `${form}, through the engine`,

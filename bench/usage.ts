@@ -1,7 +1,7 @@
 // What the benchmarks say of themselves.
 import { parts } from './e2e/e2e.ts'
 
-export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | generate | sources | prefixes | service | serve | gaps | shares | sampling | choosing | choose | e2e | report] [options]
+export const usage = `npm run bench -- [train | losses | decoding | decode | agreement | drafts | generate | sources | prefixes | service | serve | gaps | shares | sampling | choosing | choose | e2e | report] [options]
   train                      trainings in float32 and in 8 bits, of the default model and of GPT-2's shape, into docs/benchmarks.md; --against peft
   losses                     held-out losses of trainings in 8 bits beside float32; --rounds N takes so many seeds
   decoding                   decode steps of the default model and of GPT-2's shape beside a plain read of their weights
@@ -11,6 +11,7 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   generate                   rows with prefixes of their own in turn with PEFT, in GPT-2's shape; needs --against peft and --python PATH
   decode                     decode steps in float32 and in 8 bits; --against ctranslate2,llama.cpp in turn with these, which needs --python
   agreement                  texts of 200 E2E records in 8 bits beside those in float32; needs --data
+  drafts                     texts of E2E records with and without drafts, and in GPT-2's shape; --against ctranslate2,llama.cpp; needs --data
   sources                    the shape of bart-base: --against peft trains in turn with it, --against ctranslate2 generates
   report                     train, losses, decoding, service, prefixes, generate, sources and serve, into docs/benchmarks.md; --against peft
   e2e                        trains on the E2E data set and writes docs/e2e.md; goes on where it was stopped; needs --data

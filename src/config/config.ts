@@ -42,6 +42,8 @@ export interface Config {
   readonly rowsMax: number
   /** Requests waiting for a row. */
   readonly waitingMax: number
+  /** Tokens that a row tries in a step beside its last one. */
+  readonly draftTokensMax: number
   /** Keys and values of stored prefixes that stay in memory. */
   readonly prefixBytesMax: number
   readonly bodyBytesMax: number
@@ -85,6 +87,7 @@ export function readConfig(env: Environment, modelDefault: string = packagedMode
     threads: reader.number('THREADS', Math.min(physicalCores(), threadsDefaultMax)),
     rowsMax: reader.number('ROWS_MAX'),
     waitingMax: reader.number('WAITING_MAX'),
+    draftTokensMax: reader.number('DRAFT_TOKENS_MAX'),
     prefixBytesMax: reader.number('PREFIX_BYTES_MAX'),
     bodyBytesMax: reader.number('BODY_BYTES_MAX'),
     workers: reader.number('WORKERS'),

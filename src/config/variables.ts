@@ -35,6 +35,7 @@ export const variables = {
   THREADS: number('THREADS', 'physical cores, at most 16', 1, 1_024),
   ROWS_MAX: number('ROWS_MAX', 32, 1, 1_024),
   WAITING_MAX: number('WAITING_MAX', 256, 0, 1_000_000),
+  DRAFT_TOKENS_MAX: number('DRAFT_TOKENS_MAX', 7, 0, 15),
   PREFIX_BYTES_MAX: number('PREFIX_BYTES_MAX', 512 * 1024 * 1024, 1024 * 1024, 8 * 1024 * 1024 * 1024),
   BODY_BYTES_MAX: number('BODY_BYTES_MAX', 32 * 1024 * 1024, 1_024, 1024 * 1024 * 1024),
   WORKERS: number('WORKERS', 1, 1, 64),

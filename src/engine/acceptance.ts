@@ -5,6 +5,7 @@ import type { BeamGroup } from './beam-group.ts'
 import type { Continuation, Generation, TextGroup } from './generation.ts'
 import type { Sampler, Score } from './sampler.ts'
 import type { Scheduler } from './scheduler.ts'
+import { type Batch, sequencesOf } from './sequence.ts'
 
 export class Acceptance {
   readonly #scheduler: Scheduler<Continuation>
@@ -18,8 +19,8 @@ export class Acceptance {
     this.#onFreed = onFreed
   }
 
-  /** `outcomes[i]` is of sequence i. Answers the requests that failed, and why. */
-  accept(sequences: readonly Continuation[], outcomes: readonly RowOutcome[]): ReadonlyMap<Generation, unknown> {
+  /** `outcomes[i]` are of sequence i, after each of its tokens or after the last. Answers the requests that failed, and why. */
+  accept(batch: Batch<Continuation>, outcomes: readonly (readonly RowOutcome[])[]): ReadonlyMap<Generation, unknown> {
     const failures = new Map<Generation, unknown>()
     const attempt = (generation: Generation, accept: () => void): void => {
       // Of those that have ended the rows are freed when the next turn begins.
@@ -31,11 +32,13 @@ export class Acceptance {
       }
     }
     const beams = new Map<TextGroup, Map<Continuation, Float32Array>>()
-    sequences.forEach((continuation, i) => {
+    sequencesOf(batch).forEach((continuation, i) => {
       if (continuation.state !== 'decoding') return
       const { group, generation } = continuation
-      const row = outcomes[i] as RowOutcome
-      if (group === null) attempt(generation, () => this.#acceptToken(continuation, row))
+      const rows = outcomes[i] as readonly RowOutcome[]
+      const drafts = batch.decode?.every ? (batch.decode.tokens[i]?.slice(1) ?? []) : []
+      const [row] = rows
+      if (group === null) attempt(generation, () => this.#acceptTokens(continuation, drafts, rows))
       else
         beams.set(
           group,
@@ -49,11 +52,23 @@ export class Acceptance {
     return failures
   }
 
-  #acceptToken(continuation: Continuation, outcome: RowOutcome): void {
+  /** As many as come true of the drafts, and the token after them. */
+  #acceptTokens(continuation: Continuation, drafts: readonly number[], outcomes: readonly RowOutcome[]): void {
+    for (const [i, outcome] of outcomes.entries()) {
+      const token = this.#acceptToken(continuation, outcome)
+      if (continuation.ended) return
+      if (i === drafts.length || token === drafts[i]) continue
+      this.#scheduler.retract(continuation, drafts.length - i)
+      return
+    }
+  }
+
+  #acceptToken(continuation: Continuation, outcome: RowOutcome): number {
     const { generation } = continuation
     const { token, score } =
       outcome instanceof Float32Array ? this.#choose(continuation, outcome) : taken(continuation, outcome)
     if (continuation.accept(token, generation.scored ? score : null)) this.#end(generation, [continuation])
+    return token
   }
 
   #choose(continuation: Continuation, logits: Float32Array): Accepted {

@@ -9,7 +9,9 @@ import { abortable, cancelledError } from './cancellation.ts'
 import { Acceptance } from './acceptance.ts'
 import { BeamGroup } from './beam-group.ts'
 import { checkRequest } from './check-request.ts'
+import type { EngineLimits } from './limits.ts'
 import { withinDeadline } from './deadline.ts'
+import { Drafter } from './drafter.ts'
 import { Continuation, Generation } from './generation.ts'
 import { Pace } from './pace.ts'
 import { noPasts, pastsOf } from './past.ts'
@@ -22,25 +24,14 @@ import { choiceOf } from './row-choice.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
-import { type Batch, sequencesOf, tokensRead } from './sequence.ts'
+import { type Batch, positionsOf, sequencesOf, tokensRead } from './sequence.ts'
 import type { EngineState } from './step-figures.ts'
 import { type Account, Stopwatch } from './stopwatch.ts'
-
-export interface EngineLimits {
-  /** Sequences in line for a row; a request that does not fit whole is refused. */
-  readonly waitingMax: number
-  /** Prompt tokens of one step, padding included; fewer while other rows decode. */
-  readonly prefillTokensMax: number
-  /** Keys and values of resident prefixes. */
-  readonly prefixBytesMax: number
-}
 
 /** Turns of the event loop between two steps that loads may have in any case. */
 const loadingTurns = 8
 /** What loads may take of the time of a step, while others decode. */
 const loadingShare = 0.05
-
-export const defaultLimits: EngineLimits = { waitingMax: 256, prefillTokensMax: 256, prefixBytesMax: 512 * 2 ** 20 }
 
 export interface EngineParts {
   /** The engine uses it alone and does not dispose of it. */
@@ -61,6 +52,7 @@ export class Engine {
   readonly #acceptance: Acceptance
   readonly #pool: PrefixPool
   readonly #pace = new Pace()
+  readonly #drafter: Drafter
   /** Arrivals and departures wait here for the turn to begin; none happens in the middle of one. */
   readonly #inbox: (() => void)[] = []
   readonly #live = new Set<Generation>()
@@ -77,6 +69,7 @@ export class Engine {
     this.#acceptance = new Acceptance(this.#scheduler, new Sampler(session.vocabulary), () =>
       this.#pace.observeEnd(performance.now(), this.#scheduler.waiting > 0),
     )
+    this.#drafter = new Drafter(session.tellsEvery ? limits.draftTokensMax : 0)
     this.#pool = new PrefixPool(loadPrefix, limits.prefixBytesMax)
   }
 
@@ -280,7 +273,7 @@ export class Engine {
       for (const arrive of this.#inbox.splice(0)) arrive()
       const { prefillTokensMax } = this.#parts.limits
       const pieceTokens = this.#pace.pieceTokens(this.#scheduler.decoding, prefillTokensMax)
-      const batch = this.#closed ? null : this.#scheduler.next(pieceTokens)
+      const batch = this.#closed ? null : this.#scheduler.next(pieceTokens, (rows) => this.#drafter.propose(rows))
       if (batch === null) return
       await this.#step(batch)
     }
@@ -308,7 +301,7 @@ export class Engine {
       return
     }
     const startMs = performance.now()
-    let outcomes: RowOutcome[]
+    let outcomes: RowOutcome[][]
     try {
       outcomes = await this.#runner.run(batch, choiceOf)
     } catch (error) {
@@ -316,9 +309,12 @@ export class Engine {
       this.#scheduler.distrust()
       return
     }
-    this.#pace.observe(performance.now() - startMs, batch.decode?.sequences.length ?? 0, tokensRead(batch))
+    const ms = performance.now() - startMs
+    this.#pace.observe(ms, batch.decode?.sequences.length ?? 0, tokensRead(batch))
+    if (batch.decode !== null && batch.prefill === null) this.#drafter.observe(positionsOf(batch.decode), ms)
     this.#scheduler.advance(batch)
-    const failures = this.#acceptance.accept(sequencesOf(batch), outcomes)
+    const failures = this.#acceptance.accept(batch, outcomes)
+    this.#drafter.learn(sequencesOf(batch))
     for (const [generation, error] of failures) this.#fail(generation, batch, error)
     watch.end(this.#parts.observer ?? null)
   }

@@ -18,18 +18,29 @@ export class Runner {
   }
 
   /**
-   * What comes after the last token of each of `sequencesOf(batch)`: logits, [vocabulary], overwritten by the next call; where
-   * the session chooses tokens itself, those of the rows for which `choiceOf` says how.
+   * For each of `sequencesOf(batch)` what comes after its last token, or after every one where that is asked for: logits,
+   * [vocabulary], overwritten by the next call; where the session chooses tokens itself, those of the rows for which `choiceOf` says how.
    */
-  async run<S extends Sequence>(batch: Batch<S>, choiceOf: (sequence: S) => TokenChoice | null): Promise<RowOutcome[]> {
+  async run<S extends Sequence>(
+    batch: Batch<S>,
+    choiceOf: (sequence: S) => TokenChoice | null,
+  ): Promise<RowOutcome[][]> {
     const { vocabulary } = this.#session
     const sources = batch.seeds.flatMap(({ row, source }) => (source === undefined ? [] : [{ row, source }]))
     if (sources.length > 0) await this.#session.read(sources)
     const parts = [batch.decode, batch.prefill].filter((part) => part !== null)
     const sequences = sequencesOf(batch)
-    if (this.#session.choose !== undefined) return this.#session.choose(parts, sequences.map(choiceOf))
+    if (this.#session.choose !== undefined) {
+      const outcomes = await this.#session.choose(parts, sequences.map(choiceOf))
+      return outcomes.map((outcome) => [outcome])
+    }
     const logits = await this.#session.step(parts)
-    assert.equal(logits.length, sequences.length * vocabulary)
-    return sequences.map((_, i) => logits.subarray(i * vocabulary, (i + 1) * vocabulary))
+    const counts = parts.flatMap(({ tokens, every }) => tokens.map(({ length }) => (every ? length : 1)))
+    let at = 0
+    const outcomes = counts.map((count) =>
+      Array.from({ length: count }, () => logits.subarray(at * vocabulary, ++at * vocabulary)),
+    )
+    assert.equal(logits.length, at * vocabulary)
+    return outcomes
   }
 }

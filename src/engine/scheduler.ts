@@ -15,6 +15,9 @@ export interface SchedulerLimits {
   readonly waitingMax: number
 }
 
+/** Tokens that each of the rows tries; null: none. */
+export type Draft<S extends Sequence> = (rows: readonly S[]) => readonly (readonly number[])[] | null
+
 /** A prompt waits for another that is being read if that spares it half of its tokens, and at least so many. */
 const sharedTokensMin = 4
 /** Sources are read together while no more rows decode than so many for each sequence in line. */
@@ -113,21 +116,17 @@ export class Scheduler<S extends Sequence = Sequence> {
   /**
    * The next step, or null when there is nothing to run; it carries at most `pieceTokens` of prompts. While many wait sources may
    * take more: they are read whole in any case, so those who decode wait as long in all, and a burst is read faster together.
+   * Where it carries no prompt, `draft` may say what each of its rows tries beside its last token.
    * Each batch must be answered by `advance` or by `finish` of all.
    */
-  next(pieceTokens: number = this.#limits.prefillTokensMax): Batch<S> | null {
+  next(pieceTokens: number = this.#limits.prefillTokensMax, draft: Draft<S> = () => null): Batch<S> | null {
     const budget = Math.max(1, Math.min(pieceTokens, this.#limits.prefillTokensMax))
     this.#closeRanks()
     const decoding = this.#rows.filter((sequence): sequence is S => sequence?.state === 'decoding')
     const isBurst = decoding.length <= burstShare * this.#line.length
     const room = new PieceRoom(budget, isBurst ? Math.max(budget, sourceTokensMax) : budget)
     const { prefill, seeds } = this.#nextPrefill(budget, room)
-    const tokens = decoding.map(({ output }) => {
-      const token = output.at(-1)
-      assert.ok(token !== undefined, 'a decoding sequence has been sampled for')
-      return [token]
-    })
-    const decode = decoding.length === 0 ? null : { start: 0, sequences: decoding, tokens }
+    const decode = decoding.length === 0 ? null : decodePart(decoding, prefill === null ? draft(decoding) : null)
     const forgotten = this.#forget()
     const copies = this.#copies
     this.#copies = []
@@ -141,7 +140,7 @@ export class Scheduler<S extends Sequence = Sequence> {
     for (const part of [batch.decode, batch.prefill]) {
       part?.sequences.forEach((sequence, i) => {
         const tokens = part.tokens[i] as readonly number[]
-        if (part === batch.decode) this.#line.charge(sequence, 1)
+        if (part === batch.decode) this.#line.charge(sequence, tokens.length)
         if (sequence.row >= 0) this.#contents.append(sequence.row, tokens)
         if (sequence.state !== 'prefilling') return
         sequence.prefilled += tokens.length
@@ -149,6 +148,14 @@ export class Scheduler<S extends Sequence = Sequence> {
         if (sequence.prefilled === sequence.prompt.length) sequence.state = 'decoding'
       })
     }
+  }
+
+  /** Takes back the last `count` tokens of a row: drafts that did not come true. To be called between `advance` and `next`. */
+  retract(sequence: S, count: number): void {
+    const { row } = sequence
+    const until = this.#contents.length(row) - count
+    this.#copy({ from: row, to: row, since: until, until })
+    this.#line.charge(sequence, -count)
   }
 
   /** Lets a sequence go in whatever state it is: done, cancelled or failed. Its row or its place in line is free. */
@@ -281,4 +288,16 @@ export class Scheduler<S extends Sequence = Sequence> {
     }
     return forgotten
   }
+}
+
+function decodePart<S extends Sequence>(
+  sequences: readonly S[],
+  drafts: readonly (readonly number[])[] | null,
+): BatchPart<S> {
+  const tokens = sequences.map(({ output }, i) => {
+    const token = output.at(-1)
+    assert.ok(token !== undefined, 'a decoding sequence has been sampled for')
+    return [token, ...(drafts?.[i] ?? [])]
+  })
+  return { start: 0, sequences, tokens, ...(drafts !== null && { every: true }) }
 }

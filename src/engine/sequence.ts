@@ -3,7 +3,7 @@ import type { Past, RowSource } from '../runtime/runtime.ts'
 
 /**
  * waiting: in line, holds no row. prefilling: has a row, and its prompt is read in, in pieces if it is long.
- * decoding: one token a step. finished: holds nothing. The scheduler alone writes the state, the row and `prefilled`.
+ * decoding: a token a step, and drafts that come true. finished: holds nothing. The scheduler alone writes the state, the row and `prefilled`.
  */
 export type SequenceState = 'waiting' | 'prefilling' | 'decoding' | 'finished'
 
@@ -20,7 +20,7 @@ export interface Sequence {
   readonly prefixId: string | null
   /** Whom its tokens are charged to. */
   readonly client: string
-  /** Tokens made so far; whoever samples appends one after each step that ends in the state `decoding`. */
+  /** Tokens made so far; whoever samples appends one or more after each step that ends in the state `decoding`. */
   readonly output: readonly number[]
   state: SequenceState
   /** Row of the KV cache; -1 without one. */
@@ -44,6 +44,8 @@ export interface BatchPart<S extends Sequence = Sequence> {
   readonly sequences: readonly S[]
   /** At least one token for each sequence. */
   readonly tokens: readonly (readonly number[])[]
+  /** Whether what comes after each of its tokens is asked for: those behind the first are drafts. */
+  readonly every?: boolean
 }
 
 /** One call of the model: the rows that decode, a piece of prompts, or both. */
@@ -56,7 +58,7 @@ export interface Batch<S extends Sequence = Sequence> {
   readonly copies: readonly Copy[]
   /** Sequences that are new in their rows and find nothing to go on from there, to be seeded next. */
   readonly seeds: readonly S[]
-  /** Those that get one token for each row. */
+  /** Those that get their last token, and drafts of what may follow. */
   readonly decode: BatchPart<S> | null
   /** Those whose prompts are read. */
   readonly prefill: BatchPart<S> | null
@@ -71,4 +73,9 @@ export function sequencesOf<S extends Sequence>({ decode, prefill }: Batch<S>): 
 export function tokensRead<S extends Sequence>({ prefill, seeds }: Batch<S>): number {
   const ofPrompts = prefill?.tokens.reduce((sum, { length }) => sum + length, 0) ?? 0
   return seeds.reduce((sum, { source }) => sum + (source?.tokens.length ?? 0), ofPrompts)
+}
+
+/** Positions of a part, padding included: rows · longest of them. */
+export function positionsOf({ tokens }: BatchPart): number {
+  return tokens.length * Math.max(...tokens.map(({ length }) => length))
 }

@@ -27,6 +27,8 @@ export class StepFigures implements Observer {
   readonly #seconds: Histogram<'phase'>
   readonly #rows: Histogram<'phase'>
   readonly #promptTokens: Counter
+  readonly #draftTokens: Counter
+  readonly #draftTokensTaken: Counter
   #last: Step | null = null
 
   /** `state` is asked when the figures are. */
@@ -49,6 +51,16 @@ export class StepFigures implements Observer {
     this.#promptTokens = new Counter({
       name: 'preamble_prompt_tokens_total',
       help: 'Tokens of prompts that were read in.',
+      registers,
+    })
+    this.#draftTokens = new Counter({
+      name: 'preamble_draft_tokens_total',
+      help: 'Tokens that steps tried beside the sure ones.',
+      registers,
+    })
+    this.#draftTokensTaken = new Counter({
+      name: 'preamble_draft_tokens_taken_total',
+      help: 'Tokens tried that came true: each spared a step of its row.',
       registers,
     })
     this.#gauge('preamble_batch_size', 'Rows of the latest step; 0 at rest.', () => this.#latest(state())?.rows ?? 0)
@@ -74,10 +86,12 @@ export class StepFigures implements Observer {
 
   stepped(step: Step): void {
     this.#last = step
-    const { phase, seconds, rows, promptTokens } = step
+    const { phase, seconds, rows, promptTokens, draftTokens, draftTokensTaken } = step
     this.#seconds.observe({ phase }, seconds)
     this.#rows.observe({ phase }, rows)
     this.#promptTokens.inc(promptTokens)
+    this.#draftTokens.inc(draftTokens)
+    this.#draftTokensTaken.inc(draftTokensTaken)
   }
 
   text(): Promise<string> {

@@ -1,5 +1,6 @@
 // An engine inside a job's process, for the time of a job: the model is there already, the cache is made for what is asked.
-import { defaultLimits, Engine } from '../engine/engine.ts'
+import { Engine } from '../engine/engine.ts'
+import { defaultLimits } from '../engine/limits.ts'
 import { layoutFor } from '../engine/played.ts'
 import type { PrefixLoader } from '../engine/request.ts'
 import type { Model } from '../model/model.ts'
@@ -14,7 +15,9 @@ export function samplingParts(runtime: Runtime, model: Model, tokenizer: Tokeniz
     const layout = layoutFor(model, rowsFor(positions), positions)
     const forward = model.forwardGraph(runtime.segments)
     const session = await runtime.openSession(forward, model.weights, layout, 'float32', model.sourceGraph())
-    const engine = new Engine({ session, tokenizer, loadPrefix, model, limits: defaultLimits })
+    // Its batches are full, and figures of the same texts come out the same to the last bit.
+    const limits = { ...defaultLimits, draftTokensMax: 0 }
+    const engine = new Engine({ session, tokenizer, loadPrefix, model, limits })
     const dispose = async (): Promise<void> => {
       await engine.close()
       await session.dispose()

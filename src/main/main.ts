@@ -2,7 +2,7 @@
 import { pino, type Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { version } from '../config/version.ts'
-import { defaultLimits } from '../engine/engine.ts'
+import { defaultLimits } from '../engine/limits.ts'
 import { startEngine, type EngineClient } from '../engine/client.ts'
 import { ServiceError } from '../errors/errors.ts'
 import { createHttp, defaultHttpLimits } from '../http/http.ts'
@@ -82,7 +82,12 @@ async function serve(
       cudaLibraries: config.cudaLibraries,
       threads: config.threads,
       rowsMax: config.rowsMax,
-      limits: { ...defaultLimits, waitingMax: config.waitingMax, prefixBytesMax: config.prefixBytesMax },
+      limits: {
+        ...defaultLimits,
+        waitingMax: config.waitingMax,
+        draftTokensMax: config.draftTokensMax,
+        prefixBytesMax: config.prefixBytesMax,
+      },
     },
     {
       onCrash: (error) => log.error({ error: error.stack }, 'the engine died and is started anew'),

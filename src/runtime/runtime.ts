@@ -53,6 +53,8 @@ export interface SessionPart {
   readonly start: number
   /** For row `start + i`: one token or many, at least one each. */
   readonly tokens: readonly (readonly number[])[]
+  /** Whether the logits after each of its tokens are wanted, in their order, and not after the last of each row alone. */
+  readonly every?: boolean
 }
 
 /** How the next token of a row is chosen, where a session chooses itself. */
@@ -92,6 +94,8 @@ export interface DecodeSession {
   readonly vocabulary: number
   /** Cached positions of each row. */
   readonly lengths: Int32Array
+  /** Whether parts may want the logits after every token; never of a session that chooses. */
+  readonly tellsEvery: boolean
   /** Forgets what `row` held and starts it from `past`, whose numbers never change; null: from nothing. */
   seed(row: number, past: Past | null): void
   /**
@@ -101,7 +105,7 @@ export interface DecodeSession {
   read(rows: readonly SourceRow[]): Promise<void>
   /**
    * Appends tokens to the rows of all parts in one pass over the weights and answers the logits after the last token of
-   * each row, [rows of all parts in order, vocabulary]. The buffer is overwritten by the next call.
+   * each row, or after every one where the part says so: [rows of all parts in order, vocabulary]. The buffer is overwritten by the next call.
    */
   step(parts: readonly SessionPart[]): Promise<Float32Array>
   /**

@@ -1,6 +1,7 @@
 // The tiny BART behind an engine on any runtime, with the golden prefix and a tokenizer whose texts are numbers of tokens.
 import assert from 'node:assert/strict'
-import { defaultLimits, Engine } from '../../src/engine/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
+import { defaultLimits } from '../../src/engine/limits.ts'
 import { layoutFor } from '../../src/engine/played.ts'
 import { type DoneEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
 import { openModel } from '../../src/model/model.ts'

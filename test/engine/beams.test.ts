@@ -1,7 +1,8 @@
 // Beam search through the engine: rows that fork, swap and leave, beside other requests, against `generate` of transformers.
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { defaultLimits, Engine } from '../../src/engine/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
+import { defaultLimits } from '../../src/engine/limits.ts'
 import { type DoneEvent, type GenerateRequest, greedy } from '../../src/engine/request.ts'
 import { openModel } from '../../src/model/model.ts'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'

@@ -1,6 +1,7 @@
 // A worker thread for the client's tests: a real engine over a made-up session, with prefixes that fail or crash on demand.
 import { parentPort, workerData } from 'node:worker_threads'
-import { defaultLimits, Engine } from '../../src/engine/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
+import { defaultLimits } from '../../src/engine/limits.ts'
 import { type FromWorker, type ResidentModel, toWire } from '../../src/engine/messages.ts'
 import { serveEngine } from '../../src/engine/serve.ts'
 import { ServiceError } from '../../src/errors/errors.ts'

@@ -11,6 +11,7 @@ export class FakeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
   readonly lengths: Int32Array
+  readonly tellsEvery: boolean = true
   /** Tokens of each call, for tests that look at the batches. */
   readonly calls: (readonly (readonly number[])[])[] = []
   /** Sources of each call. */
@@ -30,7 +31,8 @@ export class FakeSession implements DecodeSession {
     this.lengths = new Int32Array(layout.rowsMax)
     this.#rows = Array.from({ length: layout.rowsMax }, () => null)
     this.#sources = Array.from({ length: layout.rowsMax }, () => 0)
-    this.#buffer = new Float32Array(layout.rowsMax * vocabulary)
+    // As many positions as a step has logits of: several of a row where every token is asked for.
+    this.#buffer = new Float32Array(8 * layout.rowsMax * vocabulary)
   }
 
   seed(row: number, past: Past | null): void {
@@ -63,19 +65,22 @@ export class FakeSession implements DecodeSession {
     this.calls.push(parts.flatMap(({ tokens }) => tokens))
     this.#buffer.fill(Number.NaN) // Whoever kept logits of an earlier call finds nothing there.
     let n = 0
-    for (const { start, tokens } of parts) {
+    for (const { start, tokens, every } of parts) {
       assert.ok(tokens.length >= 1 && start + tokens.length <= this.layout.rowsMax)
       tokens.forEach((pieces, i) => {
         const row = this.#rows[start + i]
         assert.ok(row && pieces.length >= 1, `row ${start + i} was seeded and gets tokens`)
-        for (const token of pieces) row.push(mix(row.at(-1) ?? 17, token))
-        assert.ok(row.length <= this.layout.positionsMax)
-        this.lengths[start + i] = row.length
-        const logits = this.#buffer.subarray(n * this.vocabulary, (n + 1) * this.vocabulary)
-        const seen = (row.at(-1) as number) ^ (this.#sources[start + i] as number)
-        for (let v = 0; v < logits.length; v++) logits[v] = (mix(seen, v) >>> 0) / 2 ** 29 - 4
-        this.adjust(logits, row.length)
-        n++
+        for (const [t, token] of pieces.entries()) {
+          row.push(mix(row.at(-1) ?? 17, token))
+          assert.ok(row.length <= this.layout.positionsMax)
+          this.lengths[start + i] = row.length
+          if (!every && t < pieces.length - 1) continue
+          const logits = this.#buffer.subarray(n * this.vocabulary, (n + 1) * this.vocabulary)
+          const seen = (row.at(-1) as number) ^ (this.#sources[start + i] as number)
+          for (let v = 0; v < logits.length; v++) logits[v] = (mix(seen, v) >>> 0) / 2 ** 29 - 4
+          this.adjust(logits, row.length)
+          n++
+        }
       })
     }
     return this.#buffer.subarray(0, n * this.vocabulary)

@@ -19,6 +19,7 @@ const vocabulary = 12
 const never = new AbortController().signal
 
 class ChoosingSession extends FakeSession {
+  override readonly tellsEvery = false
   /** Rows that came back as tokens, and as logits. */
   readonly came = { tokens: 0, logits: 0 }
   readonly #passes = new RowPasses(this.vocabulary)

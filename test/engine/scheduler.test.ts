@@ -2,9 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Scheduler, type SchedulerLimits } from '../../src/engine/scheduler.ts'
-import { sequencesOf } from '../../src/engine/sequence.ts'
 import { Random } from '../../src/random/random.ts'
-import { sample, step, TestCache, type TestOptions, TestSequence } from './scheduling.ts'
+import { drafts, sampleAll, step, TestCache, type TestOptions, TestSequence } from './scheduling.ts'
 
 const limits: SchedulerLimits = { rowsMax: 4, prefillTokensMax: 8, waitingMax: 8 }
 const make = (id: number, prompt: TestOptions['prompt'], more: Partial<TestOptions> = {}): TestSequence =>
@@ -153,6 +152,29 @@ test('a source is read whole, whatever its length; prompts keep to their own lim
   assert.equal(step(long, 8), 'prefill 1,2')
 })
 
+test('drafts that do not come true are cut off before the next step, and none is tried while a prompt is read', () => {
+  const scheduler = new Scheduler<TestSequence>(limits)
+  const [a, b] = [make(1, 3), make(2, 2)]
+  scheduler.add([a, b])
+  step(scheduler)
+  const batch = scheduler.next(8, () => [[7, 8, 9], [7]])
+  assert.deepEqual(
+    batch?.decode?.tokens.map((tokens) => tokens.slice(1)),
+    [[7, 8, 9], [7]],
+  )
+  assert.equal(batch?.decode?.every, true)
+  assert.ok(batch)
+  scheduler.advance(batch)
+  a.output.push(7, 5)
+  b.output.push(7, 6)
+  scheduler.retract(a, 2)
+  scheduler.add([make(3, 2)])
+  const next = scheduler.next(8, () => assert.fail('a prompt is read'))
+  // 3 of the prompt, the first token, and 7.
+  assert.deepEqual(next?.copies, [{ from: 0, to: 0, since: 5, until: 5 }])
+  assert.deepEqual(next?.decode?.tokens, [[5], [6]])
+})
+
 test('random traffic: limits hold, rows stay together, all come to their end, tokens made are tokens read', () => {
   const seed = Number(process.env['SEED'] ?? 20261101)
   for (let round = 0; round < 40; round++) traffic(new Random(seed + round), `SEED=${seed + round}`)
@@ -174,7 +196,9 @@ function traffic(random: Random, name: string): void {
     const victim = all[random.below(Math.max(1, all.length))]
     if (random.next() < 0.05 && victim !== undefined) scheduler.finish(victim)
     const pieceTokens = 1 + random.below(30)
-    const batch = scheduler.next(pieceTokens)
+    const batch = scheduler.next(pieceTokens, (rows) =>
+      random.next() < 0.5 ? rows.map((sequence) => drafts(random, sequence)) : null,
+    )
     assert.ok(scheduler.waiting <= own.waitingMax && scheduler.running <= own.rowsMax, name)
     if (batch === null) continue
     const { prefill } = batch
@@ -185,7 +209,7 @@ function traffic(random: Random, name: string): void {
     assert.equal(batch.decode?.sequences.length ?? 0, decoding.length, `${name}: all that decode do so in every step`)
     cache.play(batch, name)
     scheduler.advance(batch)
-    for (const sequence of sequencesOf(batch)) sample(scheduler, sequence)
+    sampleAll(scheduler, batch)
   }
   assert.ok(
     all.every(({ state }) => state === 'finished'),

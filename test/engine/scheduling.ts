@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Scheduler } from '../../src/engine/scheduler.ts'
 import { type Batch, sequencesOf, type Sequence } from '../../src/engine/sequence.ts'
+import type { Random } from '../../src/random/random.ts'
 import type { Past, RowSource } from '../../src/runtime/runtime.ts'
 
 export interface TestOptions {
@@ -79,7 +80,7 @@ export class TestCache {
         this.read += tokens.length
         const row = this.rows[sequence.row] as (number | string)[]
         row.push(...tokens)
-        const { expected } = sequence
+        const expected = [...sequence.expected, ...(part.every ? tokens.slice(1) : [])]
         assert.deepEqual(row, expected.slice(0, row.length), `${name}: row ${sequence.row} holds ${sequence.id}`)
         if (part === batch.decode) assert.equal(row.length, expected.length, `${name}: ${sequence.id} is complete`)
       })
@@ -87,11 +88,32 @@ export class TestCache {
   }
 }
 
-/** Made-up tokens, each other than all before. */
+/** Made-up tokens, each other than all before: what sequence `id` says after so many others. */
+const tokenOf = (id: number, position: number): number => -(1000 * id + position) - 1
+
 export function sample(scheduler: Scheduler<TestSequence>, sequence: TestSequence): void {
   if (sequence.state !== 'decoding') return
-  sequence.output.push(-(1000 * sequence.id + sequence.output.length) - 1)
+  sequence.output.push(tokenOf(sequence.id, sequence.output.length))
   if (sequence.output.length === sequence.length) scheduler.finish(sequence)
+}
+
+/** Up to three tokens, of which each is right more often than not. */
+export function drafts(random: Random, { id, length, output }: TestSequence): number[] {
+  const count = Math.min(random.below(4), length - output.length - 1)
+  return Array.from({ length: count }, (_, i) => (random.next() < 0.7 ? tokenOf(id, output.length + i) : 0))
+}
+
+/** As many tokens as come true, and one more; what does not is taken back. */
+export function sampleAll(scheduler: Scheduler<TestSequence>, batch: Batch<TestSequence>): void {
+  for (const [i, sequence] of sequencesOf(batch).entries()) {
+    const drafted = batch.decode?.every ? (batch.decode.tokens[i]?.slice(1) ?? []) : []
+    for (const [k, draft] of [...drafted, null].entries()) {
+      sample(scheduler, sequence)
+      if (sequence.state !== 'decoding' || draft === null || sequence.output.at(-1) === draft) continue
+      scheduler.retract(sequence, drafted.length - k)
+      break
+    }
+  }
 }
 
 /** Runs one step with made-up tokens, and says what ran: `decode ids prefill ids`. */

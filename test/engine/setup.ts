@@ -1,6 +1,7 @@
 // An engine over a made-up session, for the engine's tests.
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { defaultLimits, Engine, type EngineLimits } from '../../src/engine/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
+import { defaultLimits, type EngineLimits } from '../../src/engine/limits.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { FakeSession } from './fake-session.ts'

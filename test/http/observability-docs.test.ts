@@ -32,7 +32,15 @@ async function served(): Promise<string> {
   metrics.countGeneration({ ...ended, account: { ...account, lease: { hit: true, startMs: 1, endMs: 2 } } })
   const state = { waiting: 0, running: 0, cachePositions: 0, cachePositionsMax: 1 }
   const figures = new StepFigures(() => ({ ...state, prefixes: 0, prefixBytes: 0, evictions: 0, reusedTokens: 0 }))
-  figures.stepped({ phase: 'decode', seconds: 1, rows: 1, promptTokens: 0 })
+  figures.stepped({
+    phase: 'decode',
+    seconds: 1,
+    rows: 1,
+    promptTokens: 0,
+    tokensMade: 3,
+    draftTokens: 4,
+    draftTokensTaken: 2,
+  })
   return `${await metrics.text()}\n${await figures.text()}`
 }
 

@@ -43,3 +43,32 @@ for (const segments of [2, 3]) {
     await Promise.all(sessions.map((each) => each.dispose()))
   })
 }
+
+test('what comes after every one of some tokens is what comes after each alone, also beside a prompt', async () => {
+  const random = new Random(seed)
+  const session = await open(2, 9)
+  const { vocabulary } = session
+  const tokens = (count: number): number[] => Array.from({ length: count }, () => random.below(vocabulary))
+  const drafted = [tokens(3), tokens(1), tokens(5)]
+  const prompt = tokens(4)
+  for (let row = 0; row < 4; row++) session.seed(row, null)
+  const parts = [
+    { start: 0, tokens: drafted, every: true },
+    { start: 3, tokens: [prompt] },
+  ]
+  const together = (await session.step(parts)).slice()
+  const alone: Float32Array[] = []
+  for (const [row, fed] of [...drafted, prompt].entries()) {
+    session.seed(row, null)
+    for (const [t, token] of fed.entries()) {
+      const logits = await session.step([{ start: row, tokens: [[token]] }])
+      if (row < 3 || t === fed.length - 1) alone.push(logits.slice())
+    }
+  }
+  assert.equal(together.length, alone.length * vocabulary)
+  const unlike = alone.findIndex((logits, i) =>
+    logits.some((logit, v) => !(Math.abs(logit - (together[i * vocabulary + v] as number)) < 1e-4)),
+  )
+  assert.equal(unlike, -1, `SEED=${seed}`)
+  await session.dispose()
+})

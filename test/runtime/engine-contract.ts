@@ -1,7 +1,8 @@
 // A generation through the engine, which does not know what it runs on: a device says what the CPU says, whoever chooses the tokens.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { defaultLimits, Engine } from '../../src/engine/engine.ts'
+import { Engine } from '../../src/engine/engine.ts'
+import { defaultLimits } from '../../src/engine/limits.ts'
 import { greedy, type Decoding, type GenerateRequest } from '../../src/engine/request.ts'
 import { openModel } from '../../src/model/model.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'

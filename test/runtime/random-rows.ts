@@ -2,6 +2,8 @@
 import type { Random } from '../../src/random/random.ts'
 import type { CacheLayout, DecodeSession, Past, SessionPart } from '../../src/runtime/runtime.ts'
 
+type Randomized = Pick<DecodeSession, 'lengths' | 'layout' | 'vocabulary' | 'tellsEvery'>
+
 /** Something that a scheduler does between two steps: a row that has no room left is always started anew. */
 export function randomChange(random: Random, { lengths, layout }: DecodeSession): (session: DecodeSession) => void {
   const { rowsMax, positionsMax } = layout
@@ -18,14 +20,19 @@ export function randomChange(random: Random, { lengths, layout }: DecodeSession)
   return (session) => session.copy(other, row, other === row ? until : 0, until)
 }
 
-/** One or two runs of rows, the first with a token each. */
-export function randomParts(random: Random, { lengths, layout, vocabulary }: DecodeSession): SessionPart[] {
+/** One or two runs of rows, the first with a token each or, where the session tells what comes after every one, with drafts behind it. */
+export function randomParts(random: Random, { lengths, layout, vocabulary, tellsEvery }: Randomized): SessionPart[] {
   const { rowsMax, positionsMax } = layout
   const tokens = (count: number): number[] => Array.from({ length: count }, () => random.below(vocabulary))
   const split = 1 + random.below(rowsMax)
   const end = split + random.below(rowsMax - split + 1)
-  const decode = { start: 0, tokens: Array.from({ length: split }, () => tokens(1)) }
   const room = Math.max(1, Math.min(6, positionsMax - Math.max(...lengths)))
+  const every = tellsEvery && random.below(2) === 0
+  const decode = {
+    start: 0,
+    tokens: Array.from({ length: split }, () => tokens(every ? 1 + random.below(room) : 1)),
+    ...(every && { every }),
+  }
   const prefill = { start: split, tokens: Array.from({ length: end - split }, () => tokens(1 + random.below(room))) }
   return prefill.tokens.length === 0 ? [decode] : [decode, prefill]
 }

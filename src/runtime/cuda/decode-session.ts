@@ -22,6 +22,7 @@ const threads = 128
 export class CudaDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
+  readonly tellsEvery = false
   readonly #device: Device
   /** New keys and values, layer by layer. */
   readonly #present: readonly Value[]

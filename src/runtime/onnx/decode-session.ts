@@ -32,6 +32,7 @@ export class OnnxDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
   readonly lengths: Int32Array
+  readonly tellsEvery = true
   readonly #program: Program
   /** null: the model has no encoder. */
   readonly #reader: SourceReader | null
@@ -92,18 +93,21 @@ export class OnnxDecodeSession implements DecodeSession {
     for (const { start, tokens } of parts) tokens.forEach((row, b) => this.#makeRoom(start + b, row.length))
     const segments = this.#segmentsOf(parts)
     const feeds: Record<string, Tensor> = {}
-    const last: number[] = []
+    const wanted: number[] = []
     const widths: number[] = []
     let base = 0
     for (let s = 0; s < this.#segments; s++) {
       const segment = segments[s] ?? { start: 0, tokens: [], cache: this.#short }
       const width = segment.tokens.reduce((most, { length }) => Math.max(most, length), 1)
       this.#feed(feeds, this.#segments === 1 ? '' : `${s}.`, segment, width)
-      for (const [b, row] of segment.tokens.entries()) last.push(base + b * width + row.length - 1)
+      for (const [b, row] of segment.tokens.entries()) {
+        const first = segment.every ? 0 : row.length - 1
+        for (let t = first; t < row.length; t++) wanted.push(base + b * width + t)
+      }
       widths.push(width)
       base += segment.tokens.length * width
     }
-    feeds['rows'] = int32(Int32Array.from(last), [last.length])
+    feeds['rows'] = int32(Int32Array.from(wanted), [wanted.length])
     const outputs = await this.#program.run(feeds)
     if (!this.#appends) this.#append(segments, widths, base, (outputs['present'] as Tensor).data as Float32Array)
     for (const { start, tokens } of parts) {
@@ -172,11 +176,12 @@ export class OnnxDecodeSession implements DecodeSession {
   /** Cuts each part where its rows change from one cache to the other. */
   #segmentsOf(parts: readonly SessionPart[]): readonly Segment[] {
     const cut = (part: SessionPart): Segment[] => {
-      const segments: { start: number; tokens: (readonly number[])[]; cache: RowCache }[] = []
+      const segments: (Segment & { readonly tokens: (readonly number[])[] })[] = []
+      const { every = false } = part
       part.tokens.forEach((row, b) => {
         const cache = this.#cacheOf(part.start + b)
         if (segments.at(-1)?.cache === cache) segments.at(-1)?.tokens.push(row)
-        else segments.push({ start: part.start + b, tokens: [row], cache })
+        else segments.push({ start: part.start + b, tokens: [row], every, cache })
       })
       return segments
     }

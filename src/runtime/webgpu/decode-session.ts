@@ -32,6 +32,7 @@ export interface SessionParts {
 export class WebgpuDecodeSession implements DecodeSession {
   readonly layout: CacheLayout
   readonly vocabulary: number
+  readonly tellsEvery = false
   readonly #parts: SessionParts
   /** By how much the position of a row's next token is less than its length. */
   readonly #shifts: Int32Array

@@ -199,3 +199,26 @@ test('a prompt that is read in pieces says the same bits as one that is read at 
   }
   await session.dispose()
 })
+
+test('what comes after every one of some tokens has the bits of what comes after each alone', { skip }, async () => {
+  const random = new Random(seed)
+  const session = openTiny(2, 9)
+  const { vocabulary } = session
+  for (let round = 0; round < 12; round++) {
+    const rows = Array.from({ length: 1 + random.below(4) }, () =>
+      Array.from({ length: 1 + random.below(8) }, () => random.below(vocabulary)),
+    )
+    rows.forEach((_, row) => session.seed(row, null))
+    const together = (await session.step([{ start: 0, tokens: rows, every: true }])).slice()
+    assert.equal(together.length, vocabulary * rows.flat().length)
+    let at = 0
+    for (const [row, tokens] of rows.entries()) {
+      session.seed(row, null)
+      for (const token of tokens) {
+        const alone = await session.step([{ start: row, tokens: [[token]] }])
+        assertSame(`round ${round}, row ${row}, SEED=${seed}`, logitsOf(together, session, at++), alone)
+      }
+    }
+  }
+  await session.dispose()
+})

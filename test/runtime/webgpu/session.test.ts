@@ -28,7 +28,7 @@ test('whatever happens to rows between steps, the logits are those of the CPU', 
       const change = randomChange(random, host)
       for (const session of sessions) change(session)
     }
-    const parts = randomParts(random, host)
+    const parts = randomParts(random, device)
     const expected = (await host.step(parts)).slice()
     const actual = await device.step(parts)
     assert.equal(actual.length, expected.length)
