@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Detokenizer } from '../src/engine/detokenizer.ts'
 import { Engine } from '../src/engine/engine.ts'
+import { defaultLimits } from '../src/engine/limits.ts'
 import { type Decoding, type GenerateRequest, greedy } from '../src/engine/request.ts'
 import type { Model } from '../src/model/model.ts'
 import { PrefixRegistry } from '../src/prefix/registry.ts'
@@ -17,7 +18,7 @@ import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import { OnnxProgram } from '../src/runtime/onnx/program.ts'
 import { openStore } from '../src/store/open.ts'
 import { openTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts'
-import { endless, inputsOfLength, limitsForSeeded } from './full-batch.ts'
+import { endless, inputsOfLength } from './full-batch.ts'
 import { measureLoading } from './loading.ts'
 import { median, type Figures } from './machine.ts'
 import { StepClock } from './step-clock.ts'
@@ -84,7 +85,7 @@ async function measureSteps(
     : await OnnxProgram.open(lower(fed, model.weights), model.weights.folder, opened)
   const clock = new StepClock(program, rows, model.config.vocabulary)
   const session = clock.watch(new OnnxDecodeSession(clock, forward, { ...model.config, rowsMax: rows }, { appends }))
-  const engine = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits: limitsForSeeded })
+  const engine = new Engine({ session, tokenizer, loadPrefix: (id) => registry.load(id), limits: defaultLimits })
   const inputs = await inputsOfLength(tokenizer, new Random(2), { count: rows, tokens: promptTokens })
   const figures: Figures[] = []
   for (const [choosing, decoding, topLogprobs] of asked) {

@@ -57,7 +57,7 @@ export async function compareTexts(
 }
 
 /** Of rows whose texts are made at once. */
-const draftedRows = [1, 2, 4, 8] as const
+const draftedRows = [1, 4, 8] as const
 
 /** The default model's texts with drafts and without, and in the shape at `shapeFolder` beside the rivals. */
 export async function compareDrafts(

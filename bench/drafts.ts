@@ -10,7 +10,7 @@ import { type Decoding, greedy } from '../src/engine/request.ts'
 import { drawn, readCorpus } from './e2e/corpus.ts'
 import { smallPlans } from './e2e/plans.ts'
 import { train } from './e2e/training.ts'
-import { spread, type Figures } from './machine.ts'
+import { median, spread, type Figures } from './machine.ts'
 
 const newTokensMax = 120
 /** Records of each round. */
@@ -81,12 +81,13 @@ async function compare(
 ): Promise<Figures> {
   const open = (draftTokensMax: number): Promise<Side> => openSide(parts, task, form, clients, draftTokensMax)
   const [without, withDrafts] = [await open(0), await open(defaultLimits.draftTokensMax)]
-  for (let round = 0; round < rounds; round++) {
+  for (let round = 0; round <= rounds; round++) {
     // The one that goes first changes.
     for (const side of round % 2 === 0 ? [without, withDrafts] : [withDrafts, without])
       side.rates.push(await generateAll(side, task, decoding, clients, round * recordsPerRound))
   }
   await Promise.all([without.close(), withDrafts.close()])
+  const times = withDrafts.rates.map((rate, i) => rate / (without.rates[i] as number))
   const decode = withDrafts.steps.filter(({ phase }) => phase === 'decode')
   const sum = (of: (step: Step) => number): number => decode.reduce((total, step) => total + of(step), 0)
   return {
@@ -94,13 +95,10 @@ async function compare(
     form,
     choice: decoding.strategy,
     atOnce: clients,
-    tokensPerSecondWithout: mean(without.rates),
-    tokensPerSecond: mean(withDrafts.rates),
-    ...spread(
-      'timesFaster',
-      withDrafts.rates.map((rate, i) => rate / (without.rates[i] as number)),
-    ),
-    timesFasterFirst: (withDrafts.rates[0] as number) / (without.rates[0] as number),
+    tokensPerSecondWithout: median(without.rates.slice(1)),
+    tokensPerSecond: median(withDrafts.rates.slice(1)),
+    ...spread('timesFaster', times.slice(1)),
+    timesFasterFirst: times[0] as number,
     tokensOfRow: sum(({ tokensMade }) => tokensMade) / sum(({ rows }) => rows),
     takenPercent:
       (100 * sum(({ draftTokensTaken }) => draftTokensTaken)) /
@@ -163,9 +161,5 @@ async function generateAll(
   return (1000 * tokens) / (performance.now() - startMs)
 }
 
-/** Records that so many rounds take. */
-export const recordsOf = (rounds: number): number => rounds * recordsPerRound
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length
-}
+/** Records that so many rounds take, and one before them, in which nothing is known. */
+export const recordsOf = (rounds: number): number => (rounds + 1) * recordsPerRound

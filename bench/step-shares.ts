@@ -2,6 +2,7 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { InferenceSession } from 'onnxruntime-node'
 import type { Model } from '../src/model/model.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
@@ -20,6 +21,8 @@ const products = new Set([
 ])
 /** Steps before those that count. */
 const warmUps = 2
+/** For idle threads of the other session to stop spinning. */
+const settleMs = 150
 /** Of the table: kinds of nodes that take the most time. */
 const kindsMax = 8
 
@@ -35,11 +38,18 @@ interface ProfileEvent {
 export interface StepShares extends Figures {
   readonly form: string
   readonly steps: number
+  /** Of a step without a profile, beside it. */
   readonly outsidePercentMedian: number
   readonly outsidePercentMin: number
+  readonly outsidePercentMax: number
+  /** Of the step with it. */
+  readonly profiledPercentMedian: number
 }
 
-/** Of `steps` steps of GPT-2's canonical training: time of a step in ms, and what of it is outside of products, in percent. */
+/**
+ * Of `steps` steps of GPT-2's canonical training: time of a step in ms, and what of it is outside of products, in percent. Writing a
+ * profile takes time between the nodes, so a step without one is taken by turns: the products' time is of the one, the whole of the other.
+ */
 export async function measureShares(
   runtime: Runtime,
   model: Model,
@@ -47,18 +57,28 @@ export async function measureShares(
   steps: number,
 ): Promise<StepShares> {
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-profile-'))
+  const plain = await openTrainingBench(runtime, model, canonicalTraining, precision)
+  // Its session is made by its first step.
+  await plain.step()
   const profiled = profileSessions(path.join(folder, 'step'))
   try {
     const bench = await openTrainingBench(runtime, model, canonicalTraining, precision)
-    for (let step = 0; step < warmUps + steps; step++) await bench.step()
+    const plainMs: number[] = []
+    for (let step = 0; step < warmUps + steps; step++) {
+      await bench.step()
+      await setTimeout(settleMs)
+      plainMs.push(await plain.step())
+      await setTimeout(settleMs)
+    }
     profiled.end()
     await bench.dispose()
     const profiles = await Promise.all((await readdir(folder)).map((file) => readProfile(path.join(folder, file))))
     // Measuring forms opens sessions too: the step is what ran the longest.
     const events = profiles.toSorted((a, b) => busy(b) - busy(a))[0] as readonly ProfileEvent[]
-    return { form: bench.form, steps, ...sharesOf(events, steps) }
+    return { form: bench.form, steps, ...sharesOf(events, plainMs.slice(warmUps)) }
   } finally {
     profiled.restore()
+    await plain.dispose()
     await rm(folder, { recursive: true })
   }
 }
@@ -101,25 +121,30 @@ const isNode = ({ cat, name }: ProfileEvent): boolean => cat === 'Node' && name.
 const busy = (events: readonly ProfileEvent[]): number =>
   events.reduce((sum, event) => sum + (isRun(event) ? event.dur : 0), 0)
 
-function sharesOf(events: readonly ProfileEvent[], steps: number) {
-  const runs = events.filter(isRun).slice(-steps)
+/** `plainMs`: steps without a profile, each behind one with it. */
+function sharesOf(events: readonly ProfileEvent[], plainMs: readonly number[]) {
+  const runs = events.filter(isRun).slice(-plainMs.length)
   const nodes = events.filter(isNode)
   const kinds = new Map<string, number>()
-  const shares = runs.map((run) => {
+  const productsMs = runs.map((run) => {
     let inProducts = 0
     for (const { ts, dur, args } of nodes) {
       if (ts < run.ts || ts >= run.ts + run.dur) continue
       const kind = args?.op_name ?? 'unknown'
       kinds.set(kind, (kinds.get(kind) ?? 0) + dur / runs.length / 1000)
-      if (products.has(kind)) inProducts += dur
+      if (products.has(kind)) inProducts += dur / 1000
     }
-    return 100 * (1 - inProducts / run.dur)
+    return inProducts
   })
+  const outside = (wholeMs: readonly number[]): number[] =>
+    wholeMs.map((whole, i) => 100 * (1 - (productsMs[i] as number) / whole))
   const most = [...kinds].toSorted((a, b) => b[1] - a[1]).slice(0, kindsMax)
   return {
-    stepMsMedian: median(runs.map(({ dur }) => dur / 1000)),
-    outsidePercentMedian: median(shares),
-    outsidePercentMin: Math.min(...shares),
+    stepMsMedian: median(plainMs),
+    outsidePercentMedian: median(outside(plainMs)),
+    outsidePercentMin: Math.min(...outside(plainMs)),
+    outsidePercentMax: Math.max(...outside(plainMs)),
+    profiledPercentMedian: median(outside(runs.map(({ dur }) => dur / 1000))),
     most: most.map(([kind, ms]) => `${kind} ${ms.toFixed(0)} ms`).join(', '),
   }
 }

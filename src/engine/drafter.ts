@@ -5,6 +5,10 @@ import { StepCost } from './step-cost.ts'
 
 /** Positions of a step with drafts, at most: beyond it products are bound by arithmetic and a draft costs what a token does. */
 const positionsMax = 32
+/** Behind what is less likely nothing is looked up: it is hardly ever worth a position. */
+const chanceMin = 0.05
+/** How many times as many tokens in a time drafts must promise: looking them up takes time too. */
+const gainMin = 1.05
 /** What books of all prefixes take together, in bytes; those that were not used for the longest time go first. */
 const booksBytesMax = 32 * 2 ** 20
 
@@ -24,8 +28,8 @@ export class Drafter {
   /** By prefix, the least recently used first. */
   readonly #books = new Map<string | null, DraftBook>()
   readonly #cost = new StepCost()
-  /** Tokens of an output that its book knows. */
-  readonly #learnt = new WeakMap<Continuation, number>()
+  /** All that each row has read and made, as far as its book has learnt it. */
+  readonly #texts = new WeakMap<Continuation, number[]>()
   #bytes = 0
 
   /** At most `tokensMax` tokens for each row; 0: none. */
@@ -51,15 +55,16 @@ export class Drafter {
   /** To be called when these may have tokens that were not learnt yet. */
   learn(sequences: readonly Continuation[]): void {
     for (const sequence of sequences) {
-      const { output, group } = sequence
-      const known = this.#learnt.get(sequence) ?? 0
-      if (this.#tokensMax === 0 || group !== null || output.length <= known) continue
-      const text = textOf(sequence)
+      const { prompt, source, output, group } = sequence
+      if (this.#tokensMax === 0 || group !== null || output.length === 0) continue
+      const text = this.#textOf(sequence)
       const book = this.#book(sequence.prefixId)
       const bytes = book.bytes
-      for (let end = text.length - output.length + known; end < text.length; end++)
-        book.learn(text, end, isSampled(sequence))
-      this.#learnt.set(sequence, output.length)
+      const known = text.length - prompt.length - (source?.tokens.length ?? 0)
+      for (const token of output.slice(known)) {
+        text.push(token)
+        book.learn(text, text.length - 1, isSampled(sequence))
+      }
       this.#bytes += book.bytes - bytes
     }
     this.#forget()
@@ -69,11 +74,12 @@ export class Drafter {
     const { maxNewTokens, tokenizer } = sequence.generation.parts
     const length = Math.min(most, maxNewTokens - sequence.output.length - 1)
     const book = this.#book(sequence.prefixId)
-    const text = textOf(sequence)
+    const text = this.#textOf(sequence)
+    const held = text.length
     const [tokens, chances]: [number[], number[]] = [[], []]
     let chance = 1
     while (tokens.length < length) {
-      const guess = chance > 0 ? book.next(text, isSampled(sequence)) : null
+      const guess = chance >= chanceMin ? book.next(text, isSampled(sequence)) : null
       // Where nothing is known any token fills the place, so that steps are of few shapes.
       const token = guess?.token ?? tokenizer.endOfText
       chance *= guess?.chance ?? 0
@@ -82,13 +88,14 @@ export class Drafter {
       text.push(token)
       if (token === tokenizer.endOfText) chance = 0
     }
+    text.length = held
     return { tokens, chances }
   }
 
   /** How many tokens of all drafts make the most tokens in a time. */
   #worthwhile(drafts: readonly Draft[], most: number): number {
     let [best, made] = [0, drafts.length]
-    let fastest = made / this.#cost.expected(drafts.length)
+    let fastest = gainMin * (made / this.#cost.expected(drafts.length))
     for (let length = 1; length <= most; length++) {
       made += drafts.reduce((sum, { chances }) => sum + (chances[length - 1] ?? 0), 0)
       const speed = made / this.#cost.expected(drafts.length * (length + 1))
@@ -106,6 +113,13 @@ export class Drafter {
     return book
   }
 
+  #textOf(sequence: Continuation): number[] {
+    const { source, prompt } = sequence
+    const text = this.#texts.get(sequence) ?? [...(source?.tokens ?? []), ...prompt]
+    this.#texts.set(sequence, text)
+    return text
+  }
+
   #forget(): void {
     for (const [prefixId, { bytes }] of this.#books) {
       if (this.#bytes <= booksBytesMax) return
@@ -113,11 +127,6 @@ export class Drafter {
       this.#bytes -= bytes
     }
   }
-}
-
-/** All that the row has read, and what it made. */
-function textOf({ source, prompt, output }: Continuation): number[] {
-  return [...(source?.tokens ?? []), ...prompt, ...output]
 }
 
 function isSampled({ decoding }: Continuation): boolean {

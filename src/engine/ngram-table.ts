@@ -1,7 +1,7 @@
 // What came after runs of tokens in the texts of one task, in memory that has a limit.
 
 /** Tokens of the longest run that is looked up. */
-export const runMax = 4
+export const runMax = 6
 /** Entries that a table begins with and grows to; 9 bytes each. */
 const entriesFirst = 1 << 10
 const entriesMax = 1 << 15
