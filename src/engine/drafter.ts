@@ -7,8 +7,8 @@ import { StepCost } from './step-cost.ts'
 const positionsMax = 32
 /** Behind what is less likely nothing is looked up: it is hardly ever worth a position. */
 const chanceMin = 0.05
-/** How many times as many tokens in a time drafts must promise: looking them up takes time too. */
-const gainMin = 1.05
+/** How many times as many tokens in a time drafts must promise: the best of several estimates promises too much, and looking up takes time too. */
+const gainMin = 1.2
 /** What books of all prefixes take together, in bytes; those that were not used for the longest time go first. */
 const booksBytesMax = 32 * 2 ** 20
 

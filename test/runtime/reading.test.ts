@@ -64,3 +64,39 @@ test('a session that decodes in 8 bits reads in the form that was measured for m
     assert.ok(share > 0 && share < 0.05, `${form} is off by ${share}`)
   }
 })
+
+test('what a decoder says after every one of some tokens is what it says after each alone, whatever its row has read', async () => {
+  const model = await openModel(`${bartFolder}/model`)
+  const layout = { ...model.config, rowsMax: 2, sourceMax: 96 }
+  const [forward, encoder] = [model.forwardGraph(), model.sourceGraph()]
+  const session = await createOnnxRuntime({ threads: 1 }).openSession(
+    forward,
+    model.weights,
+    layout,
+    'float32',
+    encoder,
+  )
+  const fed = [
+    [2, 11, 12, 13],
+    [2, 40],
+  ]
+  const sources = [sourceOf(20), sourceOf(7)]
+  const begin = async (): Promise<void> => {
+    for (const row of [0, 1]) session.seed(row, null)
+    await session.read(sources.map((source, row) => ({ row, source })))
+  }
+  await begin()
+  const together = (await session.step([{ start: 0, tokens: fed, every: true }])).slice()
+  assert.equal(together.length, 6 * session.vocabulary)
+  await begin()
+  let at = 0
+  for (const [row, tokens] of fed.entries()) {
+    for (const token of tokens) {
+      const alone = await session.step([{ start: row, tokens: [[token]] }])
+      const from = at++ * session.vocabulary
+      const off = alone.findIndex((logit, v) => !(Math.abs(logit - (together[from + v] as number)) < 1e-4))
+      assert.equal(off, -1, `row ${row}, token ${token}: ${alone[off]}, not ${together[from + off]}`)
+    }
+  }
+  await session.dispose()
+})
