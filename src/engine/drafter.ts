@@ -8,7 +8,9 @@ const positionsMax = 32
 /** Behind what is less likely nothing is looked up: it is hardly ever worth a position. */
 const chanceMin = 0.05
 /** How many times as many tokens in a time drafts must promise: the best of several estimates promises too much, and looking up takes time too. */
-const gainMin = 1.2
+const gainMin = 1.15
+/** After so many proposals in a row that were not worth it, as many steps go by before the next. */
+const patience = 8
 /** What books of all prefixes take together, in bytes; those that were not used for the longest time go first. */
 const booksBytesMax = 32 * 2 ** 20
 
@@ -30,6 +32,9 @@ export class Drafter {
   readonly #cost = new StepCost()
   /** All that each row has read and made, as far as its book has learnt it. */
   readonly #texts = new WeakMap<Continuation, number[]>()
+  /** Proposals in a row that came to nothing, and steps to let go by. */
+  #vain = 0
+  #pause = 0
   #bytes = 0
 
   /** At most `tokensMax` tokens for each row; 0: none. */
@@ -42,8 +47,14 @@ export class Drafter {
     const most = Math.min(this.#tokensMax, Math.floor(positionsMax / sequences.length) - 1)
     // Beams go on from others after each token.
     if (most < 1 || sequences.some(({ group }) => group !== null)) return null
+    if (this.#pause > 0) {
+      this.#pause -= 1
+      return null
+    }
     const drafts = sequences.map((sequence) => this.#draft(sequence, most))
     const length = this.#worthwhile(drafts, most)
+    this.#vain = length === 0 ? this.#vain + 1 : 0
+    if (this.#vain >= patience) [this.#vain, this.#pause] = [0, patience]
     return length === 0 ? null : drafts.map(({ tokens }) => tokens.slice(0, length))
   }
 
