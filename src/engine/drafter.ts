@@ -12,7 +12,7 @@ const gainMin = 1.15
 /** After so many proposals in a row that were not worth it, as many steps go by before the next. */
 const patience = 8
 /** What books of all prefixes take together, in bytes; those that were not used for the longest time go first. */
-const booksBytesMax = 32 * 2 ** 20
+export const booksBytesMax = 32 * 2 ** 20
 
 /** Tokens that may come next, and how probable it is that each of them and all before it do. */
 interface Draft {
@@ -42,6 +42,11 @@ export class Drafter {
     this.#tokensMax = tokensMax
   }
 
+  /** Of all books. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
   /** Drafts for a step of these rows, all of one length where their limits allow it; null: a step without is as fast. */
   propose(sequences: readonly Continuation[]): readonly (readonly number[])[] | null {
     const most = Math.min(this.#tokensMax, Math.floor(positionsMax / sequences.length) - 1)
@@ -51,6 +56,7 @@ export class Drafter {
       this.#pause -= 1
       return null
     }
+    this.learn(sequences)
     const drafts = sequences.map((sequence) => this.#draft(sequence, most))
     const length = this.#worthwhile(drafts, most)
     this.#vain = length === 0 ? this.#vain + 1 : 0
@@ -63,7 +69,7 @@ export class Drafter {
     this.#cost.observe(positions, ms)
   }
 
-  /** To be called when these may have tokens that were not learnt yet. */
+  /** Learns what of their tokens was not learnt yet. */
   learn(sequences: readonly Continuation[]): void {
     for (const sequence of sequences) {
       const { prompt, source, output, group } = sequence
