@@ -7,9 +7,7 @@ import { generateTexts } from '../src/jobs/generations.ts'
 import { Engine } from '../src/engine/engine.ts'
 import { defaultLimits } from '../src/engine/limits.ts'
 import { scoreTexts } from '../src/evaluate/evaluate.ts'
-import { drawn, readCorpus } from './e2e/corpus.ts'
-import { smallPlans } from './e2e/plans.ts'
-import { train } from './e2e/training.ts'
+import { e2eTask } from './drafts.ts'
 import type { Figures } from './machine.ts'
 
 const recordsMax = 200
@@ -23,11 +21,7 @@ export async function measureAgreement(
   forms: readonly string[],
   checkpoints: string,
 ): Promise<readonly Figures[]> {
-  const corpus = await readCorpus(data)
-  const [plan] = smallPlans()
-  if (plan === undefined) throw new Error('the study has no plan')
-  const { prefix } = await train({ runtime, model, tokenizer }, corpus, plan, checkpoints)
-  const records = drawn([...corpus.dev.records, ...corpus.test.records], recordsMax)
+  const { prefix, records } = await e2eTask({ runtime, model, tokenizer }, data, recordsMax, checkpoints)
   const requests = records.map(({ input }) => {
     return {
       maxNewTokens: newTokensMax,

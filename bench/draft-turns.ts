@@ -29,8 +29,9 @@ export const scriptsFor = (rows: number, rounds: number): number => rows * (serv
 /** What the task's model says, greedily, token for token. */
 export async function writeScripts(
   { runtime, model, tokenizer }: TaskParts,
-  { prefix, inputs }: Task,
+  { prefix, records }: Task,
 ): Promise<Script[]> {
+  const inputs = records.map(({ input }) => input)
   const layout = { ...model.config, rowsMax: scriptRows }
   const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout)
   const limits = { ...defaultLimits, waitingMax: inputs.length }
@@ -106,9 +107,9 @@ async function draftedSide(
     },
   })
   let next = 0
-  const serve = async (prefixId: string, texts: readonly string[]): Promise<void> => {
+  const serve = async (prefixId: string, records: Task['records']): Promise<void> => {
     const asked = { maxNewTokens: newTokensMax, stop: [], seed: 0, decoding: greedy, logprobs: false }
-    for (const input of texts) {
+    for (const { input } of records) {
       const request = { ...asked, prefixId, inputs: [input], template: defaultTemplate }
       for await (const _ of engine.generate(request, new AbortController().signal));
     }
@@ -117,12 +118,11 @@ async function draftedSide(
     const from = next
     next += rows * each
     await Promise.all(
-      prefixIds.map((id, row) => serve(id, task.inputs.slice(from + row * each, from + (row + 1) * each))),
+      prefixIds.map((id, row) => serve(id, task.records.slice(from + row * each, from + (row + 1) * each))),
     )
   }
   if (draftTokensMax > 0) await serveAll(servedTexts)
   else next += rows * servedTexts
-  ;[seconds, tokens, steps] = [0, 0, 0]
   let [allTokens, allSteps] = [0, 0]
   return {
     name: draftTokensMax > 0 ? `${form}, drafts` : form,

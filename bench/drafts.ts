@@ -1,6 +1,7 @@
 // What drafts gain: texts of E2E records with and without them, by turns, as many at once as are asked for.
 import type { Model } from '../src/model/model.ts'
 import type { Prefix } from '../src/prefix/prefix.ts'
+import type { ReferencedInput } from '../src/prefix/references.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import type { Tokenizer } from '../src/tokenizer/tokenizer.ts'
 import { Engine } from '../src/engine/engine.ts'
@@ -23,20 +24,19 @@ export interface TaskParts {
   readonly tokenizer: Tokenizer
 }
 
-/** A trained prefix, and inputs for it that no training has seen. */
+/** A trained prefix, and records for it that no training has seen. */
 export interface Task {
   readonly prefix: Prefix
-  readonly inputs: readonly string[]
+  readonly records: readonly ReferencedInput[]
 }
 
 /** The study's base plan, trained in float32. */
-export async function e2eTask(parts: TaskParts, data: string, inputs: number, checkpoints: string): Promise<Task> {
+export async function e2eTask(parts: TaskParts, data: string, records: number, checkpoints: string): Promise<Task> {
   const corpus = await readCorpus(data)
   const [plan] = smallPlans()
   if (plan === undefined) throw new Error('the study has no plan')
   const { prefix } = await train(parts, corpus, plan, checkpoints)
-  const records = drawn([...corpus.dev.records, ...corpus.test.records], inputs)
-  return { prefix, inputs: records.map(({ input }) => input) }
+  return { prefix, records: drawn([...corpus.dev.records, ...corpus.test.records], records) }
 }
 
 interface Side {
@@ -138,7 +138,7 @@ async function openSide(
 /** Tokens for each second. */
 async function generateAll(
   side: Side,
-  { inputs }: Task,
+  { records }: Task,
   decoding: Decoding,
   clients: number,
   first: number,
@@ -148,7 +148,7 @@ async function generateAll(
   const startMs = performance.now()
   const client = async (): Promise<void> => {
     for (let i = next++; i < first + recordsPerRound; i = next++) {
-      const asked = { prefixId: 'e2e', inputs: [inputs[i] as string], maxNewTokens: newTokensMax }
+      const asked = { prefixId: 'e2e', inputs: [(records[i] as ReferencedInput).input], maxNewTokens: newTokensMax }
       const rest = { stop: [], seed: 0, decoding, logprobs: false }
       for await (const event of side.engine.generate({ ...asked, ...rest }, new AbortController().signal)) {
         if (event.type !== 'done') continue
