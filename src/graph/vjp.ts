@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { GraphBuilder } from './builder.ts'
 import type { Node, OpName, Value } from './ops.ts'
-import type { Dim } from './shape.ts'
+import { sameShape, type Dim, type Shape } from './shape.ts'
 
 /** One entry per input; null where no gradient flows. A broadcast input may get the wider shape: gradient() sums it. */
 type Cotangents = readonly (Value | null)[]
@@ -24,7 +24,7 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
   constant: () => [],
 
   add: (_g, _node, [ct]) => [ct!, ct!],
-  mul: (g, { inputs: [x, y] }, [ct]) => [g.mul(ct!, y), g.mul(ct!, x)],
+  mul: (g, { inputs: [x, y] }, [ct]) => [times(g, ct!, y), times(g, ct!, x)],
   // d tanh(x)/dx = 1 − tanh²(x), and the node itself is tanh(x).
   tanh: (g, { outputs: [y] }, [ct]) => [g.mul(ct!, g.add(g.constant(1), g.scale(g.mul(y!, y!), -1)))],
 
@@ -51,7 +51,7 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
       axis,
       inputs.map((input) => input.shape[axis] as number),
     ),
-  sumTo: (g, { inputs: [x] }, [ct]) => [g.broadcastTo(ct!, x.shape)],
+  sumTo: (g, { inputs: [x] }, [ct]) => [spread(g, ct!, x.shape)],
   broadcastTo: (g, { inputs: [x] }, [ct]) => [g.sumTo(ct!, x.shape)],
 
   joinRows: (g, { inputs }, [ct]) =>
@@ -95,4 +95,14 @@ export const vjpRules: { readonly [Op in OpName]: VjpRule<Op> } = {
     return [g.crossEntropyGrad(inputs, ct!, smoothing), ...inputs.slice(1).map(() => null)]
   },
   crossEntropyGrad: noSecondDerivative,
+}
+
+/** ct · y; a cotangent of ones, as that of a weighted sum is, leaves y as it is. */
+function times(g: GraphBuilder, ct: Value, y: Value): Value {
+  const { op, attributes } = ct.node
+  return op === 'constant' && attributes.fill === 1 && sameShape(ct.shape, y.shape) ? y : g.mul(ct, y)
+}
+
+function spread(g: GraphBuilder, ct: Value, shape: Shape): Value {
+  return ct.node.op === 'constant' ? g.constant(ct.node.attributes.fill, shape) : g.broadcastTo(ct, shape)
 }
