@@ -37,6 +37,15 @@ export function inputsOf(graph: Graph): readonly Node<'input'>[] {
   return graph.nodes.filter((node) => node.op === 'input')
 }
 
+/** The same node of other inputs, of the same shapes. */
+export function withInputs(node: AnyNode, inputs: readonly Value[]): AnyNode {
+  if (inputs.every((input, i) => input === node.inputs[i])) return node
+  const outputs: Value[] = []
+  const copy = { ...node, inputs, outputs } as AnyNode
+  outputs.push(...node.outputs.map((output) => ({ ...output, node: copy })))
+  return copy
+}
+
 /** Dimensions that no input binds: rows joined, by name, with the shapes whose extents multiplied add up to each. */
 export function joinedRows(graph: Graph): ReadonlyMap<string, readonly Shape[]> {
   const joined = new Map<string, readonly Shape[]>()

@@ -68,7 +68,8 @@ export function inFloat64(tensor: Tensor): Tensor {
   return { ...tensor, data: new Float64Array(tensor.data.length).fill(exact) }
 }
 
-async function referenceWeights({ folder, tensors }: Weights): Promise<Map<string, Float64Array>> {
+/** What the reference runtime is given for a model's weights. */
+export async function referenceWeights({ folder, tensors }: Weights): Promise<Map<string, Float64Array>> {
   const found = new Map<string, Float64Array>()
   for (const [name, { file, offset, bytes, dtype }] of tensors) {
     const part = (await readFile(path.join(folder, file))).subarray(offset, offset + bytes)

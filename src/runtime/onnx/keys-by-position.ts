@@ -1,7 +1,7 @@
 // Graphs of a decode session, with keys and values as its cache holds them: head by head, position by position.
 import { GraphBuilder } from '../../graph/builder.ts'
-import { makeGraph, type Graph } from '../../graph/graph.ts'
-import type { AnyNode, Value } from '../../graph/ops.ts'
+import { makeGraph, withInputs, type Graph } from '../../graph/graph.ts'
+import type { Value } from '../../graph/ops.ts'
 import type { Dim } from '../../graph/shape.ts'
 import type { CacheLayout } from '../runtime.ts'
 
@@ -49,11 +49,4 @@ export function fedByPosition({ node }: Value): Value | null {
   if (node.op !== 'transpose' || node.attributes.permutation.join() !== turned.join()) return null
   const [fed] = node.inputs
   return fed.node.op === 'input' ? fed : null
-}
-
-function withInputs(node: AnyNode, inputs: readonly Value[]): AnyNode {
-  const outputs: Value[] = []
-  const copy = { ...node, inputs, outputs } as AnyNode
-  outputs.push(...node.outputs.map((output) => ({ ...output, node: copy })))
-  return copy
 }
