@@ -9,6 +9,11 @@ export interface SessionOptions {
   readonly threads: number
   /** Whether weights are copied into the order in which products read them, instead of staying memory-mapped. */
   readonly packed: boolean
+  /**
+   * Whether threads look for more work for a while after an operator, which takes a core from everybody else; true unless said.
+   * Without, they have to be woken for each operator.
+   */
+  readonly spins?: boolean
 }
 
 export class OnnxProgram implements Program {
@@ -19,7 +24,11 @@ export class OnnxProgram implements Program {
   }
 
   /** `model` is what `lower` answers, `folder` the one that its weights are found below. */
-  static async open(model: Uint8Array, folder: string, { threads, packed }: SessionOptions): Promise<OnnxProgram> {
+  static async open(
+    model: Uint8Array,
+    folder: string,
+    { threads, packed, spins = true }: SessionOptions,
+  ): Promise<OnnxProgram> {
     const session = await InferenceSession.create(model, {
       executionProviders: ['cpu'],
       intraOpNumThreads: threads,
@@ -32,6 +41,7 @@ export class OnnxProgram implements Program {
           // Unless packed, weights stay memory-mapped: one copy for all processes.
           model_external_initializers_file_folder_path: folder,
           disable_prepacking: packed ? '0' : '1',
+          intra_op: { allow_spinning: spins ? '1' : '0' },
         },
       },
     })
