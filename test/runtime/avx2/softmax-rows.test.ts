@@ -39,7 +39,7 @@ type Lengths = Pick<
 async function assertSoftmax(
   seen: Seen,
   lengths: Lengths,
-  { spread = 3, gap = 0, inPlace = false } = {},
+  { level = 0, spread = 3, gap = 0, inPlace = false } = {},
 ): Promise<void> {
   const random = new Random(seed)
   const { heads, batch, queries, width, past, keys } = seen
@@ -56,7 +56,7 @@ async function assertSoftmax(
     const places = Array.from({ length: width }, (_, j) => j).filter(
       (j) => j < pastLength || (j >= past && j < past + keyLength),
     )
-    for (const j of places) from[row * stride + j] = spread * random.normal()
+    for (const j of places) from[row * stride + j] = level + spread * random.normal()
     const score = (j: number): number => scale * (from[row * stride + j] as number)
     const largest = Math.max(...places.map(score))
     const sum = places.reduce((all, j) => all + Math.exp(score(j) - largest), 0)
@@ -139,7 +139,7 @@ test('softmax of causal rows with pasts of each batch row, and of each query; al
   ] as const) {
     const lengths = Array.from({ length: batch * queries }, (_, i) => (7 * i + past) % (past + 1))
     const common = { heads: 2, batch, queries, width, past, keys: queries }
-    for (const options of [{}, { inPlace: true, gap: 5 }, { gap: 8, spread: 100 }]) {
+    for (const options of [{}, { inPlace: true, gap: 5 }, { gap: 8, spread: 100 }, { level: -1000 }]) {
       await assertSoftmax(
         { ...common, pastLength: (row) => lengths[row] as number, keyLength: (_, query) => query + 1 },
         {

@@ -11,10 +11,10 @@ export const softmaxSlots = [
   'past', // positions of the past, which new keys follow
   'queries', // of a batch row
   'rowsOfHead', // batch rows · queries
-  'pastLengths', // int32, not below 0
+  'pastLengths', // int32, from 0 to `past`
   'pastLengthBatchStep', // from batch row to batch row; 0: all have the same
   'pastLengthQueryStep', // from query to query; 0: all have the same
-  'keyLengths', // int32, not below 0; 0: causal
+  'keyLengths', // int32, not below 0, of which more than `keys` are as many; 0: causal
   'keyLengthStep', // from batch row to batch row; 0: all have the same
   'keys', // how many new ones there are
 ] as const
@@ -24,9 +24,9 @@ export const softmaxSlots = [
  * keys says, or up to the query's own. All others become 0, whatever they are; a row that sees none is 0. `to` may be `from`.
  */
 export function emitSoftmax(m: VectorAssembler, c: Constants): void {
-  const [largest, scale, sum, seen, lane] = [y(9), y(8), y(10), y(3), y(11)]
+  const [largest, scale, sum, zeros, seen, lane] = [y(9), y(8), y(10), y(7), y(3), y(11)]
   const [pastEnd, keysBegin, keysEnd] = [y(12), y(13), y(14)]
-  // Bounds in bytes, as is rax; from each to the next the vectors are whole, at an edge, or not seen.
+  // Bounds in bytes, as is rax; up to each the vectors are seen as a whole, at an edge, not at all, at an edge, as a whole, and at an edge.
   const [pastWhole, pastEdge, keysEdge, keysWhole, keysWholeEnd, end] = [r8, r9, r10, r11, r15, rbx]
   const from = { base: rsi, index: rax }
   const to = { base: rdi, index: rax }
@@ -60,6 +60,7 @@ export function emitSoftmax(m: VectorAssembler, c: Constants): void {
   emitRows(m, softmaxSlots, () => {
     const [all, empty] = [rcx, m.label()]
     m.shiftLeft(all, 5)
+    m.op('pxor', zeros, zeros, zeros)
     emitBounds(m, { pastEnd, keysBegin, keysEnd }, empty)
     m.unary('movups', lane, c.laneBytes())
     m.unary('broadcastss', scale, softmaxSlot('scale'))
@@ -98,11 +99,10 @@ export function emitSoftmax(m: VectorAssembler, c: Constants): void {
     m.move(rax, keysEdge)
     upTo(end, weighted)
 
-    m.place(empty)
-    m.op('pxor', y(0), y(0), y(0))
-    const nothing = (): void => m.storeVector('movups', to, y(0))
+    const nothing = (): void => m.storeVector('movups', to, zeros)
     m.move(rax, pastEdge)
     upTo(keysEdge, nothing)
+    m.place(empty)
     m.move(rax, end)
     upTo(all, nothing)
   })
@@ -112,7 +112,7 @@ const softmaxSlot = (name: (typeof softmaxSlots)[number]): ReturnType<typeof at>
 
 /**
  * What the row of number r13 sees: the numbers before `pastEnd`, and those from `keysBegin` on before `keysEnd`, in bytes, in every lane;
- * and in registers where vectors are seen as a whole. Goes to `empty` where nothing is, with bounds of 0.
+ * and in registers where vectors are seen as a whole. Goes to `empty` where nothing is, with 0 in the last of them.
  */
 function emitBounds(
   m: VectorAssembler,
@@ -149,17 +149,12 @@ function emitBounds(
   m.loadInt(seenPast, { base: r9, index: query })
   const past = r10
   m.load(past, softmaxSlot('past'))
-  m.atMost(seenPast, past)
 
-  for (const bound of [r9, r11, rbx]) m.move(bound, 0)
-  const some = m.label()
+  m.move(rbx, 0)
   m.addressOf(rax, { base: seenPast, index: seenKeys })
   m.arithmetic('compare', rax, 0)
-  m.jumpIf('notEqual', some)
-  m.move(past, 0)
-  m.jump(empty)
+  m.jumpIf('equal', empty)
 
-  m.place(some)
   m.arithmetic('add', seenKeys, past)
   for (const [lanes, bytes] of [
     [pastEnd, seenPast],
@@ -180,22 +175,12 @@ function emitBounds(
   up(keysWhole, past)
   up(end, seenKeys)
   for (const each of [pastWhole, keysEdge, keysWholeEnd]) down(each)
-  // An edge may be both of the past and of the keys, or of the keys twice.
-  for (const [later, earlier] of [
-    [keysEdge, pastEdge],
-    [keysWhole, keysEdge],
-    [keysWholeEnd, keysWhole],
-    [end, keysWholeEnd],
-  ] as const)
-    emitAtLeast(m, later, earlier)
-}
-
-function emitAtLeast(m: VectorAssembler, to: Register, limit: Register): void {
-  const fits = m.label()
-  m.arithmetic('compare', to, limit)
-  m.jumpIf('greaterOrEqual', fits)
-  m.move(to, limit)
-  m.place(fits)
+  // An edge may be both of the past and of the keys.
+  const apart = m.label()
+  m.arithmetic('compare', keysEdge, pastEdge)
+  m.jumpIf('greaterOrEqual', apart)
+  m.move(keysEdge, pastEdge)
+  m.place(apart)
 }
 
 /** All bits of `seen` where the vector at rax bytes of its row is seen. Overwrites y4 to y6. */
