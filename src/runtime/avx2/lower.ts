@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { lowerAttention, lowerCrossAttention } from './lower-attention.ts'
+import { lowerGeluGrad, lowerLayerNormGrad, lowerScatterAdd } from './lower-gradients.ts'
 import { lowerConcat, lowerJoinRows, lowerReshape, lowerSplit, lowerSplitRows, lowerTranspose } from './lower-shapes.ts'
 import { chunkRows } from './kernels/product.ts'
 import { lanes, Lowering, type LoweringOptions } from './lowering.ts'
@@ -65,6 +66,10 @@ const rules: Rules = {
   },
   gelu: (l, node) => lowerGelu(l, node, 'gelu'),
   exactGelu: (l, node) => lowerGelu(l, node, 'exactGelu'),
+  geluGrad: lowerGeluGrad,
+  exactGeluGrad: lowerGeluGrad,
+  layerNormGrad: lowerLayerNormGrad,
+  scatterAdd: lowerScatterAdd,
   reshape: lowerReshape,
   transpose: lowerTranspose,
   split: lowerSplit,

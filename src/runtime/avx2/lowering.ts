@@ -181,7 +181,7 @@ export class Lowering {
 
   /** Of contiguous numbers one by one. */
   elementwise(
-    kernel: 'gelu' | 'exactGelu' | 'add' | 'scale',
+    kernel: 'gelu' | 'exactGelu' | 'geluGrad' | 'exactGeluGrad' | 'add' | 'scale',
     count: number,
     from: View,
     to: View,

@@ -5,10 +5,14 @@ import { sizeOf, float32, type Tensor } from '../../tensor/tensor.ts'
 import type { Feeds, Program } from '../runtime.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { emitAttention } from './kernels/attention.ts'
+import { emitCrossEntropy, emitCrossEntropyGrad } from './kernels/cross-entropy-rows.ts'
 import { emitAdd, emitExactGelu, emitGelu, emitScale } from './kernels/elementwise.ts'
+import { emitExactGeluGrad, emitGeluGrad } from './kernels/gelu-gradients.ts'
+import { emitLayerNormGrad, emitScatterAdd, emitSoftmaxGrad } from './kernels/gradient-rows.ts'
 import { emitLane } from './kernels/lane.ts'
 import { emitProduct } from './kernels/product.ts'
 import { emitCopy, emitGather, emitLayerNorm, emitWords } from './kernels/rows.ts'
+import { emitSoftmax } from './kernels/softmax-rows.ts'
 import type { LoweringOptions } from './lowering.ts'
 import { Executable } from './executable.ts'
 import { lower, unsupported } from './lower.ts'
@@ -61,6 +65,14 @@ export class Avx2Program implements Program {
       exactGelu: emitExactGelu,
       add: emitAdd,
       scale: emitScale,
+      geluGrad: emitGeluGrad,
+      exactGeluGrad: emitExactGeluGrad,
+      layerNormGrad: emitLayerNormGrad,
+      scatterAdd: emitScatterAdd,
+      softmaxRows: emitSoftmax,
+      softmaxGradRows: emitSoftmaxGrad,
+      crossEntropyRows: emitCrossEntropy,
+      crossEntropyGradRows: emitCrossEntropyGrad,
       ...(headDim !== null && { attention: (m, c) => emitAttention(m, c, headDim) }),
     })
     this.#lane = this.#code.lane('lane')

@@ -1,8 +1,11 @@
 // A lowered program: kernels in order with their arguments by name, and the memory they work on, still without addresses.
 import { attentionSlots } from './kernels/attention.ts'
+import { crossEntropyGradSlots, crossEntropySlots } from './kernels/cross-entropy-rows.ts'
 import { elementwiseSlots } from './kernels/elementwise.ts'
+import { layerNormGradSlots, scatterAddSlots, softmaxGradSlots } from './kernels/gradient-rows.ts'
 import { productSlots } from './kernels/product.ts'
 import { copySlots, gatherSlots, layerNormSlots, wordsSlots } from './kernels/rows.ts'
+import { softmaxSlots } from './kernels/softmax-rows.ts'
 
 /** A piece of memory. */
 export class Storage {
@@ -52,6 +55,14 @@ export const kernelSlots = {
   exactGelu: elementwiseSlots,
   add: elementwiseSlots,
   scale: elementwiseSlots,
+  geluGrad: elementwiseSlots,
+  exactGeluGrad: elementwiseSlots,
+  layerNormGrad: layerNormGradSlots,
+  scatterAdd: scatterAddSlots,
+  softmaxRows: softmaxSlots,
+  softmaxGradRows: softmaxGradSlots,
+  crossEntropyRows: crossEntropySlots,
+  crossEntropyGradRows: crossEntropyGradSlots,
 } as const
 export type KernelName = keyof typeof kernelSlots
 export type Arguments<Name extends KernelName> = Readonly<Record<(typeof kernelSlots)[Name][number], Argument>>

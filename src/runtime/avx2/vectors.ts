@@ -1,5 +1,5 @@
 // Instructions on vectors of 256 bits: AVX, AVX2 and FMA, in Intel's names without the leading v.
-import { Assembler, type Address } from './assembler.ts'
+import { Assembler, type Address, type Register } from './assembler.ts'
 
 /** A vector register: eight float32, eight int32 or sixteen int16; or its lower half. */
 export interface Vector {
@@ -31,6 +31,8 @@ const binary = {
   /** to = a · to + b */
   fmadd213ps: [1, 2, 0xa8],
   paddd: [1, 1, 0xfe],
+  /** All bits of a lane where a's int32 is larger. */
+  pcmpgtd: [1, 1, 0x66],
   pmaddwd: [1, 1, 0xf5],
   packssdw: [1, 1, 0x6b],
   /** Bytes of a and b by turns, those of a first: the lower eight of each half, or the upper. */
@@ -105,6 +107,11 @@ export class VectorAssembler extends Assembler {
     this.#encode([2, 1, 0x10], to.vector, 0, from, { isHalf: true })
   }
 
+  /** The lower 32 bits, with zeros above. */
+  fromRegister(to: Vector, { number }: Register): void {
+    this.#encode([1, 1, 0x6e], to.vector, 0, y(number), { isHalf: true })
+  }
+
   storeFloat(to: Address, from: Vector): void {
     this.#encode([2, 1, 0x11], from.vector, 0, to, { isHalf: true })
   }
@@ -112,6 +119,11 @@ export class VectorAssembler extends Assembler {
   /** Lanes whose mask has its highest bit; others are left alone in memory. */
   storeMasked(to: Address, mask: Vector, from: Vector): void {
     this.#encode([1, 2, 0x2e], from.vector, mask.vector, to)
+  }
+
+  /** Lanes whose mask has its highest bit; others are 0, and their memory is not touched. */
+  loadMasked(to: Vector, mask: Vector, from: Address): void {
+    this.#encode([1, 2, 0x2c], to.vector, mask.vector, from)
   }
 
   shift(name: keyof typeof shift, to: Vector, from: Vector, bits: number): void {

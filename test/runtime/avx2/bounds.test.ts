@@ -66,6 +66,27 @@ for (const width of [8, 24, 40]) {
   })
 }
 
+for (const width of [8, 24, 72]) {
+  test(`rows of ${width} numbers: gradients of layer norm and of gelu, and rows that are added`, { skip }, async () => {
+    const g = new GraphBuilder()
+    const [x, ct] = [g.input('x', ['R', width]), g.input('ct', ['R', width])]
+    const graph = makeGraph({
+      norm: g.layerNormGrad([x, g.weight('scale', [width]), g.weight('shift', [width])], ct, 1e-5),
+      gelu: g.geluGrad(x, ct),
+      exact: g.exactGeluGrad(x, ct),
+      added: g.scatterAdd(x, g.input('at', ['R'], 'int32'), [3, width]),
+    })
+    for (const rows of [1, 7]) {
+      const fixed = { at: integers(...Array.from({ length: rows }, (_, i) => i % 3)) }
+      const [inputs, weights] = [
+        { x: [rows, width], ct: [rows, width] },
+        { scale: [width], shift: [width] },
+      ]
+      await assertInside(graph, { inputs, weights, fixed })
+    }
+  })
+}
+
 for (const headDim of [8, 40, 72]) {
   test(`attention with heads of ${headDim}, with what it appends, over pasts that are full and such as are not`, {
     skip,

@@ -4,8 +4,11 @@ import koffi from 'koffi'
 const pageBytes = 4096
 const [readAndWrite, nothing, privateAnonymous] = [3, 0, 0x22]
 
+/** Where the numbers lie: right before, or right behind, the page. */
+export type Side = 'before' | 'behind'
+
 /** Never given back: tests are over soon. */
-export function guarded(numbers: Float32Array, side: 'before' | 'behind'): Float32Array {
+export function guarded<Numbers extends Float32Array | Int32Array>(numbers: Numbers, side: Side): Numbers {
   const libc = koffi.load('libc.so.6')
   const map = libc.func('void *mmap(void *address, size_t length, int protection, int flags, int file, int64_t offset)')
   const protect = libc.func('int mprotect(void *address, size_t length, int protection)')
@@ -16,7 +19,7 @@ export function guarded(numbers: Float32Array, side: 'before' | 'behind'): Float
   }
   const skipped = pageBytes + (side === 'behind' ? inside - numbers.byteLength : 0)
   const memory = koffi.view(start + BigInt(skipped), numbers.byteLength)
-  const array = new Float32Array(memory)
+  const array = numbers instanceof Int32Array ? new Int32Array(memory) : new Float32Array(memory)
   array.set(numbers)
-  return array
+  return array as Numbers
 }

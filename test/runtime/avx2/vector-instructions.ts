@@ -3,6 +3,7 @@ import type { Address, Assembler } from '../../../src/runtime/avx2/assembler.ts'
 import type { Vector, VectorAssembler } from '../../../src/runtime/avx2/vectors.ts'
 import {
   allAddresses,
+  registers,
   someAddresses,
   vector,
   vectorTuples,
@@ -31,6 +32,7 @@ const binary: Readonly<Record<NameOf<'op'>, null>> = {
   fnmadd231ps: null,
   fmadd213ps: null,
   paddd: null,
+  pcmpgtd: null,
   pmaddwd: null,
   packssdw: null,
   punpcklbw: null,
@@ -163,6 +165,16 @@ export const vectorInstructions = {
   storeMasked: eachAddress(
     (address, mask, from) => `vmaskmovps YMMWORD PTR ${address}, ${ymm(mask)}, ${ymm(from)}`,
     (m, address, mask, from) => m.storeMasked(address, mask, from),
+  ),
+  loadMasked: eachAddress(
+    (address, to, mask) => `vmaskmovps ${ymm(to)}, ${ymm(mask)}, YMMWORD PTR ${address}`,
+    (m, address, to, mask) => m.loadMasked(to, mask, address),
+  ),
+  fromRegister: registers.flatMap(({ name, operand }, i) =>
+    [i % 8, 15 - (i % 8)].map((to) => ({
+      text: `vmovd ${xmm(to)}, ${/\d/.test(name) ? `${name}d` : name.replace('r', 'e')}`,
+      emit: (m: VectorAssembler) => m.fromRegister(vector(to), operand),
+    })),
   ),
   shift: keysOf(shifts).flatMap((name) =>
     [1, 2, shifts[name]].flatMap((bits) =>

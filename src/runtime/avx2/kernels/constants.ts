@@ -1,11 +1,11 @@
-// Numbers that kernels read from memory, eight of each beside each other, and what several kernels compute alike.
+// Numbers that kernels read from memory, eight beside each other, and what several kernels compute alike.
 import assert from 'node:assert/strict'
 import type { Address, Register } from '../assembler.ts'
 import { at, r14 } from '../assembler.ts'
 import type { Vector, VectorAssembler } from '../vectors.ts'
 
 const lanes = 8
-const numbersMax = 64
+const numbersMax = 128
 
 /** Kernels that use constants keep their address in this register. */
 export const constantsBase: Register = r14
@@ -17,22 +17,29 @@ export class Constants {
   #used = 0
 
   float(value: number): Address {
-    return this.#put(new Uint32Array(Float32Array.of(value).buffer)[0] as number)
+    return this.#put(Array.from({ length: lanes }, () => floatBits(value)))
   }
 
   bits(value: number): Address {
-    return this.#put(value)
+    return this.#put(Array.from({ length: lanes }, () => value))
   }
 
-  #put(value: number): Address {
+  /** The bytes from a vector's first lane to each: 0, 4, … 28, int32. */
+  laneBytes(): Address {
+    return this.#put(Array.from({ length: lanes }, (_, lane) => 4 * lane))
+  }
+
+  #put(values: readonly number[]): Address {
     for (let i = 0; i < this.#used; i++) {
-      if (this.#bits[i * lanes] === value) return at(constantsBase, 4 * lanes * i)
+      if (values.every((value, lane) => this.#bits[i * lanes + lane] === value)) return at(constantsBase, 4 * lanes * i)
     }
     assert.ok(this.#used < numbersMax, `kernels have more than ${numbersMax} constants`)
-    this.#bits.fill(value, this.#used * lanes, (this.#used + 1) * lanes)
+    this.#bits.set(values, this.#used * lanes)
     return at(constantsBase, 4 * lanes * this.#used++)
   }
 }
+
+const floatBits = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0] as number
 
 /**
  * x = exp(x) in place, to two units in the last place; below −87 and above 88 it is that of these. `a` and `b` are overwritten.
@@ -57,6 +64,42 @@ export function emitExp(m: VectorAssembler, c: Constants, x: Vector, a: Vector, 
   m.unary('cvtps2dq', a, a)
   m.shift('pslld', a, a, 23)
   m.op('paddd', x, b, a)
+}
+
+const sqrtHalf = 0x3f3504f3
+
+/**
+ * x = log(x) in place, to 2^-23 of itself, for normal numbers from 1 on; what is no number stays none. `a`, `b` and `d` are overwritten.
+ * x = m · 2^e with √½ ≤ m < √2, and the polynomial of Cephes' logf (Moshier 1992) for log m.
+ */
+export function emitLog(
+  m: VectorAssembler,
+  c: Constants,
+  x: Vector,
+  [a, b, d]: readonly [Vector, Vector, Vector],
+): void {
+  m.op('paddd', a, x, c.bits(-sqrtHalf >>> 0))
+  m.shift('psrld', d, a, 23)
+  m.unary('cvtdq2ps', d, d)
+  m.op('pand', a, a, c.bits(0x7fffff))
+  m.op('paddd', a, a, c.bits(sqrtHalf))
+  // x − x: 0, or no number.
+  m.op('subps', x, x, x)
+  m.op('subps', a, a, c.float(1))
+  m.unary('movups', b, c.float(7.0376836292e-2))
+  for (const coefficient of [
+    -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1, 2.0000714765e-1,
+    -2.4999993993e-1, 3.3333331174e-1, -0.5,
+  ])
+    m.op('fmadd213ps', b, a, c.float(coefficient))
+  m.op('mulps', b, b, a)
+  // b · a + a + x, then what e · log 2 is, in two parts.
+  m.op('fmadd213ps', b, a, x)
+  m.unary('movups', x, c.float(-2.1219444e-4))
+  m.op('fmadd231ps', b, d, x)
+  m.op('addps', b, b, a)
+  m.unary('movups', x, c.float(0.693359375))
+  m.op('fmadd213ps', x, d, b)
 }
 
 /** The sum of all lanes in the lowest of x. `t` is overwritten. */

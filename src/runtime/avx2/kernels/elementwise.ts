@@ -9,7 +9,7 @@ const slot = (name: (typeof elementwiseSlots)[number]): ReturnType<typeof at> =>
   at(rbp, 8 * elementwiseSlots.indexOf(name))
 
 /** y0 is each eight numbers, and what `body` leaves there goes out; those of `with` are at r9. */
-function emitElements(m: VectorAssembler, body: () => void): void {
+export function emitElements(m: VectorAssembler, body: () => void): void {
   m.move(rbp, rdi)
   m.move(rax, rsi)
   m.multiplyAt(rax, slot('chunk'))
@@ -64,24 +64,32 @@ export function emitGelu(m: VectorAssembler, c: Constants): void {
 /** Of Abramowitz & Stegun 1964, 7.1.26: erfc(z) = (a₁t + … + a₅t⁵)·exp(−z²), t = 1/(1 + pz), to 1.5e-7. */
 const erfc = { p: 0.3275911, a: [0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429] }
 
+/**
+ * y6 = ½erfc(|x|/√2), which is Φ(−|x|), y4 = |x| and y1 = exp(−x²/2) of the numbers x in y0, which stay; y1 to y6 are overwritten.
+ */
+export function emitNormalTail(m: VectorAssembler, c: Constants): void {
+  const [x, size, t, sum] = [y(0), y(4), y(5), y(6)]
+  m.op('andps', size, x, c.bits(0x7fffffff))
+  m.unary('movups', t, c.float(erfc.p * Math.SQRT1_2))
+  m.op('fmadd213ps', t, size, c.float(1))
+  m.unary('movups', sum, c.float(1))
+  m.op('divps', t, sum, t)
+  m.op('mulps', y(1), x, x)
+  m.op('mulps', y(1), y(1), c.float(-0.5))
+  emitExp(m, c, y(1), y(2), y(3))
+  m.unary('movups', sum, c.float(0.5 * (erfc.a[4] as number)))
+  for (const a of erfc.a.slice(0, 4).toReversed()) m.op('fmadd213ps', sum, t, c.float(0.5 * a))
+  m.op('mulps', sum, sum, t)
+  m.op('mulps', sum, sum, y(1))
+}
+
 /** x·Φ(x) = max(x, 0) − |x|·½erfc(|x|/√2). */
 export function emitExactGelu(m: VectorAssembler, c: Constants): void {
-  const [x, size, t, sum] = [y(0), y(4), y(5), y(6)]
+  const [x, size, tail] = [y(0), y(4), y(6)]
   emitElements(m, () => {
-    m.op('andps', size, x, c.bits(0x7fffffff))
-    m.unary('movups', t, c.float(erfc.p * Math.SQRT1_2))
-    m.op('fmadd213ps', t, size, c.float(1))
-    m.unary('movups', sum, c.float(1))
-    m.op('divps', t, sum, t)
-    m.op('mulps', y(1), x, x)
-    m.op('mulps', y(1), y(1), c.float(-0.5))
-    emitExp(m, c, y(1), y(2), y(3))
-    m.unary('movups', sum, c.float(0.5 * (erfc.a[4] as number)))
-    for (const a of erfc.a.slice(0, 4).toReversed()) m.op('fmadd213ps', sum, t, c.float(0.5 * a))
-    m.op('mulps', sum, sum, t)
-    m.op('mulps', sum, sum, y(1))
+    emitNormalTail(m, c)
     m.op('pxor', y(1), y(1), y(1))
     m.op('maxps', x, x, y(1))
-    m.op('fnmadd231ps', x, size, sum)
+    m.op('fnmadd231ps', x, size, tail)
   })
 }

@@ -5,15 +5,15 @@ import { type Constants, emitLargest, emitSum } from './constants.ts'
 import { rowSteps } from './packing.ts'
 
 /** Every kernel of rows has these slots first. A row's numbers are a multiple of 8. */
-const common = ['count', 'chunkRows', 'width', 'from', 'fromStride', 'to', 'toStride'] as const
-export const wordsSlots = [...common, 'scales'] as const
-export const layerNormSlots = [...common, 'scale', 'shift', 'epsilon', 'ofWidth'] as const
-export const gatherSlots = [...common, 'numbers'] as const
+export const rowSlots = ['count', 'chunkRows', 'width', 'from', 'fromStride', 'to', 'toStride'] as const
+export const wordsSlots = [...rowSlots, 'scales'] as const
+export const layerNormSlots = [...rowSlots, 'scale', 'shift', 'epsilon', 'ofWidth'] as const
+export const gatherSlots = [...rowSlots, 'numbers'] as const
 
-const slot = (slots: readonly string[], name: string): ReturnType<typeof at> => at(rbp, 8 * slots.indexOf(name))
+export const slot = (slots: readonly string[], name: string): ReturnType<typeof at> => at(rbp, 8 * slots.indexOf(name))
 
-/** rsi: from, rdi: to, rcx: 8 numbers at a time, r13: which row; runs `body` for each row of the chunk. */
-function emitRows(m: VectorAssembler, slots: readonly string[], body: () => void): void {
+/** rsi: from, rdi: to, where the kernel has that, rcx: 8 numbers at a time, r13: which row; runs `body` for each row of the chunk. */
+export function emitRows(m: VectorAssembler, slots: readonly string[], body: () => void): void {
   m.move(rbp, rdi)
   m.move(r13, rsi)
   m.multiplyAt(r13, slot(slots, 'chunkRows'))
@@ -25,9 +25,11 @@ function emitRows(m: VectorAssembler, slots: readonly string[], body: () => void
   m.move(rsi, r13)
   m.multiplyAt(rsi, slot(slots, 'fromStride'))
   m.addAt(rsi, slot(slots, 'from'))
-  m.move(rdi, r13)
-  m.multiplyAt(rdi, slot(slots, 'toStride'))
-  m.addAt(rdi, slot(slots, 'to'))
+  if (slots.includes('to')) {
+    m.move(rdi, r13)
+    m.multiplyAt(rdi, slot(slots, 'toStride'))
+    m.addAt(rdi, slot(slots, 'to'))
+  }
   m.load(rcx, slot(slots, 'width'))
   m.shiftRight(rcx, 3)
   body()
@@ -38,7 +40,7 @@ function emitRows(m: VectorAssembler, slots: readonly string[], body: () => void
 }
 
 /** Repeats `body` rcx times, with rsi's numbers at rax; of `steps` each on by so many bytes. */
-function emitEach(
+export function emitEach(
   m: VectorAssembler,
   steps: readonly (readonly [Parameters<typeof at>[0], number])[],
   body: () => void,
