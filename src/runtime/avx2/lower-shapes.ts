@@ -29,10 +29,18 @@ export function lowerSplit(l: Lowering, { inputs: [x], attributes: { axis, sizes
   }
 }
 
-/** Along the first axis: one input's rows after the other's. */
+/** Along the first axis one input's rows after the other's; along the last parts of each row. */
 export function lowerConcat(l: Lowering, { inputs, attributes: { axis }, outputs }: Node<'concat'>): void {
-  assert.ok(axis === 0 && (inputs[0] as Value).shape.length > 1, `joined along axis ${axis}`)
-  joinRows(l, inputs, outputOf({ outputs }))
+  const out = outputOf({ outputs })
+  const axes = out.shape.length
+  if (axis === 0 && axes > 1) return joinRows(l, inputs, out)
+  assert.ok(axis === axes - 1, `joined along axis ${axis} of [${out.shape}]`)
+  const whole = l.output(out)
+  let { offset } = whole
+  for (const input of inputs) {
+    l.copyRows(l.rowsOf(input), l.widthOf(input), l.view(input), { ...whole, offset })
+    offset += l.widthOf(input)
+  }
 }
 
 export function lowerJoinRows(l: Lowering, { inputs, outputs }: Node<'joinRows'>): void {

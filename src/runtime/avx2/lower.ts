@@ -3,9 +3,17 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { lowerAttention, lowerCrossAttention } from './lower-attention.ts'
+import { lowerCrossEntropy, lowerCrossEntropyGrad } from './lower-cross-entropy.ts'
+import { emitGemm, panelsOf } from './lower-gemm.ts'
 import { lowerConcat, lowerJoinRows, lowerReshape, lowerSplit, lowerSplitRows, lowerTranspose } from './lower-shapes.ts'
+import {
+  lowerAttentionGrad,
+  lowerCrossAttentionGrad,
+  lowerTrainedAttention,
+  lowerTrainedCrossAttention,
+} from './lower-trained-attention.ts'
 import { chunkRows } from './kernels/product.ts'
-import { lanes, Lowering, type LoweringOptions } from './lowering.ts'
+import { Lowering, type LoweringOptions } from './lowering.ts'
 import { Storage, type View } from './steps.ts'
 import { frozenName, type LoadedWeights } from './weights.ts'
 
@@ -71,8 +79,12 @@ const rules: Rules = {
   concat: lowerConcat,
   joinRows: lowerJoinRows,
   splitRows: lowerSplitRows,
-  attention: lowerAttention,
-  crossAttention: lowerCrossAttention,
+  attention: (l, node) => (l.form === 'words' ? lowerAttention(l, node) : lowerTrainedAttention(l, node)),
+  attentionGrad: lowerAttentionGrad,
+  crossAttention: (l, node) => (l.form === 'words' ? lowerCrossAttention(l, node) : lowerTrainedCrossAttention(l, node)),
+  crossAttentionGrad: lowerCrossAttentionGrad,
+  crossEntropy: lowerCrossEntropy,
+  crossEntropyGrad: lowerCrossEntropyGrad,
 }
 
 function lowerGelu(l: Lowering, node: AnyNode, kernel: 'gelu' | 'exactGelu'): void {
@@ -94,6 +106,26 @@ function addingNode(l: Lowering, product: Node<'linear'>): AnyNode | null {
 
 /** x · w + b + added, to `out`. */
 function emitProduct(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
+  if (l.form === 'words') emitWords(l, node, out, added)
+  else emitFloats(l, node, out, added)
+}
+
+function emitFloats(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
+  const [x, w, b] = node.inputs
+  const columns = l.widthOf(outputOf(node))
+  emitGemm(l, {
+    rows: l.rowsOf(x),
+    inner: l.widthOf(x),
+    columns,
+    a: { view: l.view(x) },
+    b: { view: l.view(w), transposed: node.attributes.transposed },
+    bias: b === undefined ? null : l.weights.bias(frozenName(b), panelsOf(columns)),
+    added: added && { view: added },
+    out: { view: out },
+  })
+}
+
+function emitWords(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
   const [x, w, b] = node.inputs
   assert.ok(w.node.op === 'weight')
   const count = l.rowsOf(x)
@@ -125,24 +157,6 @@ function emitProduct(l: Lowering, node: Node<'linear'>, out: View, added: View |
     mask: resident(l.weights.mask(matrix.columns)),
     isMasked: matrix.columns % 16 === 0 ? 0 : 1,
   })
-}
-
-/** What of a graph there is no kernel for; null: nothing. */
-export function unsupported(graph: Graph): string | null {
-  let known: number | null = null
-  for (const node of graph.nodes) {
-    if (node.op !== 'input' && rules[node.op] === undefined) return node.op
-    const headDim = 'heads' in node.attributes ? (node.inputs[0]?.shape.at(-1) as number) / node.attributes.heads : 0
-    if (headDim % lanes !== 0) return `heads of ${headDim} numbers`
-    if (headDim > 0 && headDim !== (known ??= headDim)) return `heads of ${known} and of ${headDim} numbers`
-    if (node.op !== 'linear') continue
-    const [, w, b] = node.inputs
-    if (w.node.op !== 'weight' || (b !== undefined && frozenName(b) === null)) return 'linear with what is not frozen'
-    const [rows, columns] = w.shape as readonly [number, number]
-    const inner = node.attributes.transposed ? columns : rows
-    if (inner % lanes !== 0) return `linear of ${inner} numbers`
-  }
-  return null
 }
 
 export interface Lowered {

@@ -5,7 +5,7 @@ import type { AnyNode, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import { type Argument, type Arguments, kernelSlots, type KernelName, Storage, type Step, type View } from './steps.ts'
-import type { LoadedWeights } from './weights.ts'
+import type { LoadedWeights, ProductForm } from './weights.ts'
 
 /** Kernels take so many numbers at a time. */
 export const lanes = 8
@@ -15,6 +15,7 @@ const elementsPerChunk = 1024
 
 export interface LoweringOptions {
   readonly threads: number
+  readonly form: ProductForm
   readonly appends: boolean
 }
 
@@ -22,6 +23,7 @@ export class Lowering {
   readonly graph: Graph
   readonly weights: LoadedWeights
   readonly threads: number
+  readonly form: ProductForm
   /** Whether new keys and values of causal attention go into its past. */
   readonly appends: boolean
   readonly steps: Step[] = []
@@ -32,6 +34,7 @@ export class Lowering {
   readonly #views = new Map<Value, View>()
   readonly #goals = new Map<Value, Storage>()
   readonly #words = new Map<Value, { readonly rows: Storage; readonly scales: Storage }>()
+  readonly #made = new Map<object, unknown>()
   readonly #shapes = new Map<Value, readonly number[]>()
   readonly #users: ReadonlyMap<Value, readonly AnyNode[]>
   readonly #wanted: ReadonlySet<Value>
@@ -40,11 +43,12 @@ export class Lowering {
     graph: Graph,
     bindings: ReadonlyMap<string, number>,
     weights: LoadedWeights,
-    { threads, appends }: LoweringOptions,
+    { threads, form, appends }: LoweringOptions,
   ) {
     this.graph = graph
     this.weights = weights
     this.threads = threads
+    this.form = form
     this.appends = appends
     this.#bindings = bindings
     this.#users = usersOf(graph)
@@ -132,10 +136,13 @@ export class Lowering {
     const [count, width, from] = [this.rowsOf(value), this.widthOf(value), this.view(value)]
     // What is behind a row's last number meets weights of 0.
     const padded = 16 * Math.ceil(width / 16)
+    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
     const made = { rows: this.temporary(2 * count * padded), scales: this.temporary(4 * count) }
     this.#words.set(value, made)
     this.step('words', this.chunksOf(count), {
-      ...this.#rows(count, width),
+      count,
+      chunkRows: this.#chunkRows(count),
+      width,
       from: { place: from },
       fromStride: 4 * from.stride,
       to: { place: { storage: made.rows, offset: 0 } },
@@ -162,11 +169,25 @@ export class Lowering {
     })
   }
 
+  /** What `make` answered at first for that key. */
+  once<Made>(key: object, make: () => Made): Made {
+    if (!this.#made.has(key)) this.#made.set(key, make())
+    return this.#made.get(key) as Made
+  }
+
   /** Slots that kernels of rows begin with, beside where rows lie. */
   rowSlots(value: Value, from: View, to: View) {
     const [count, width] = [this.rowsOf(value), this.widthOf(value)]
+    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
+    return this.rowsAt(count, width, from, to)
+  }
+
+  /** The same for rows of any width, of kernels that take them. */
+  rowsAt(count: number, width: number, from: View, to: View) {
     return {
-      ...this.#rows(count, width),
+      count,
+      chunkRows: this.#chunkRows(count),
+      width,
       from: { place: from },
       fromStride: 4 * from.stride,
       to: { place: to },
@@ -207,11 +228,6 @@ export class Lowering {
       storage.last = this.steps.length
     }
     this.steps.push({ kernel, chunks, arguments: values, storages })
-  }
-
-  #rows(count: number, width: number) {
-    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
-    return { count, chunkRows: this.#chunkRows(count), width }
   }
 
   #chunkRows(count: number): number {

@@ -6,14 +6,16 @@ import type { Feeds, Program } from '../runtime.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { emitAttention } from './kernels/attention.ts'
 import { emitAdd, emitExactGelu, emitGelu, emitScale } from './kernels/elementwise.ts'
+import { emitGemm } from './kernels/gemm.ts'
 import { emitLane } from './kernels/lane.ts'
 import { emitProduct } from './kernels/product.ts'
 import { emitCopy, emitGather, emitLayerNorm, emitWords } from './kernels/rows.ts'
 import type { LoweringOptions } from './lowering.ts'
 import { Executable } from './executable.ts'
-import { lower, unsupported } from './lower.ts'
+import { lower } from './lower.ts'
+import { unsupported } from './supported.ts'
 import { addressOf, type LaneFunction, MachineCode } from './machine-code.ts'
-import type { LoadedWeights } from './weights.ts'
+import type { LoadedWeights, ProductForm } from './weights.ts'
 
 /** Shapes whose steps are kept: how many rows, tokens and positions there are. */
 const executablesMax = 256
@@ -24,6 +26,13 @@ const poolThreads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4
 
 /** One run at a time in a thread of JavaScript: two would only take the cores from each other. */
 let turn: Promise<unknown> = Promise.resolve()
+
+export interface Avx2Options {
+  readonly threads: number
+  /** `words` unless said. */
+  readonly form?: ProductForm
+  readonly appends?: boolean
+}
 
 export class Avx2Program implements Program {
   readonly #graph: Graph
@@ -41,17 +50,19 @@ export class Avx2Program implements Program {
   constructor(
     graph: Graph,
     weights: LoadedWeights,
-    { threads, appends = false }: { readonly threads: number; readonly appends?: boolean },
+    { threads, form = 'words', appends = false }: Avx2Options,
   ) {
-    const reason = unsupported(graph)
+    const reason = unsupported(graph, form)
     if (reason !== null) throw new Error(`there is no kernel for ${reason}`)
-    weights.load(graph)
+    weights.load(graph, form)
     this.#graph = graph
     this.#weights = weights
-    this.#options = { threads: Math.min(threads, poolThreads()), appends }
+    this.#options = { threads: Math.min(threads, poolThreads()), form, appends }
     const headDim = headDimOf(graph)
     this.#code = new MachineCode({
       lane: emitLane,
+      gemm: (m) => emitGemm(m, 'byRow'),
+      gemmByColumn: (m) => emitGemm(m, 'byColumn'),
       product: emitProduct,
       words: emitWords,
       layerNorm: emitLayerNorm,

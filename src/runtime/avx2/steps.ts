@@ -1,6 +1,7 @@
 // A lowered program: kernels in order with their arguments by name, and the memory they work on, still without addresses.
 import { attentionSlots } from './kernels/attention.ts'
 import { elementwiseSlots } from './kernels/elementwise.ts'
+import { gemmSlots } from './kernels/gemm.ts'
 import { productSlots } from './kernels/product.ts'
 import { copySlots, gatherSlots, layerNormSlots, wordsSlots } from './kernels/rows.ts'
 
@@ -42,6 +43,8 @@ export type Argument = number | { readonly float: number } | { readonly place: P
 
 /** What each kernel wants. */
 export const kernelSlots = {
+  gemm: gemmSlots,
+  gemmByColumn: gemmSlots,
   product: productSlots,
   words: wordsSlots,
   layerNorm: layerNormSlots,

@@ -9,6 +9,9 @@ import { LargePages } from './large-pages.ts'
 import { addressOf } from './machine-code.ts'
 import { type PackedWeight, packWeight } from './packed-weights.ts'
 
+/** Of products with frozen weights: rows and weights in few bits each, or both as they are. */
+export type ProductForm = 'words' | 'float32'
+
 /** A packed matrix, and where its parts lie. */
 export interface LoadedMatrix extends PackedWeight {
   readonly valuesAt: bigint
@@ -54,13 +57,15 @@ export class LoadedWeights {
   }
 
   /** What the graph wants of them, at once: want of memory shows at the start. */
-  load({ nodes }: Graph): void {
+  load({ nodes }: Graph, form: ProductForm): void {
     for (const node of nodes) {
       if (node.op === 'linear') {
         const [, w, b] = node.inputs
+        const columns = w.shape[node.attributes.transposed ? 0 : 1] as number
+        if (b !== undefined) this.bias(frozenName(b), Math.ceil(columns / panelColumns))
         if (w.node.op !== 'weight') continue
-        const { panels } = this.matrix(w.node.attributes.name, node.attributes.transposed)
-        if (b !== undefined) this.bias(frozenName(b), panels)
+        if (form === 'words') this.matrix(w.node.attributes.name, node.attributes.transposed)
+        else this.numbers(w.node.attributes.name)
         continue
       }
       for (const { node: input } of node.inputs) if (input.op === 'weight') this.numbers(input.attributes.name)

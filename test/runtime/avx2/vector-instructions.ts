@@ -35,6 +35,8 @@ const binary: Readonly<Record<NameOf<'op'>, null>> = {
   packssdw: null,
   punpcklbw: null,
   punpckhbw: null,
+  unpcklps: null,
+  unpckhps: null,
   pand: null,
   pxor: null,
 }
@@ -164,6 +166,10 @@ export const vectorInstructions = {
     (address, mask, from) => `vmaskmovps YMMWORD PTR ${address}, ${ymm(mask)}, ${ymm(from)}`,
     (m, address, mask, from) => m.storeMasked(address, mask, from),
   ),
+  loadMasked: eachAddress(
+    (address, to, mask) => `vmaskmovps ${ymm(to)}, ${ymm(mask)}, YMMWORD PTR ${address}`,
+    (m, address, to, mask) => m.loadMasked(to, mask, address),
+  ),
   shift: keysOf(shifts).flatMap((name) =>
     [1, 2, shifts[name]].flatMap((bits) =>
       eachTuple(
@@ -208,6 +214,13 @@ export const vectorInstructions = {
       2,
       (to, from) => `vshufps ${ymm(to)}, ${ymm(from)}, ${ymm(from)}, ${byte}`,
       (m, to, from) => m.shuffle(to, from, order),
+    ),
+  ),
+  shuffleBoth: orders.flatMap(([order, byte]) =>
+    eachTuple(
+      3,
+      (to, a, b) => `vshufps ${ymm(to)}, ${ymm(a)}, ${ymm(b)}, ${byte}`,
+      (m, to, a, b) => m.shuffleBoth(to, a, b, order),
     ),
   ),
   zeroUpper: [{ text: 'vzeroupper', emit: (m) => m.zeroUpper() }],
