@@ -1,6 +1,7 @@
 // A lowered program with every address in its place, ready to be run by some threads.
 import { planMemory } from '../memory-plan.ts'
 import { attentionScratch } from './kernels/attention.ts'
+import { gemmScratch } from './kernels/gemm.ts'
 import { headerSlots, operationBytes, operationSlots } from './kernels/lane.ts'
 import { productScratch } from './kernels/product.ts'
 import type { Lowered } from './lower.ts'
@@ -43,7 +44,7 @@ export class Executable {
     const offsetOf = (storage: Storage): number => offsets.get(storage) as number
     this.need = {
       arena: plan.bytes + alignment,
-      scratch: Math.max(productScratch, attentionScratch(lowering.positionsSeen)),
+      scratch: Math.max(gemmScratch, productScratch, attentionScratch(lowering.positionsSeen)),
     }
     this.inputs = new Map([...inputs].map(([name, storage]) => [name, offsetOf(storage)]))
     this.outputs = new Map([...outputs].map(([name, storage]) => [name, offsetOf(storage)]))

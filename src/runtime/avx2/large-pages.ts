@@ -31,7 +31,7 @@ export class LargePages {
 }
 
 /** Asks for them; where the system gives none, all goes on in small ones. */
-function inLargePages(array: Uint8Array): void {
+export function inLargePages(array: Uint8Array): void {
   advise ??= bindAdvise()
   const [from, to] = [addressOf(array), addressOf(array) + BigInt(array.byteLength)]
   const [first, last] = [((from + pageBytes - 1n) / pageBytes) * pageBytes, (to / pageBytes) * pageBytes]

@@ -25,7 +25,8 @@ export function lowerLayerNormGrad(l: Lowering, node: Node<'layerNormGrad'>): vo
 export function lowerGeluGrad(l: Lowering, node: Node<'geluGrad'> | Node<'exactGeluGrad'>): void {
   const [x, ct] = node.inputs
   const out = outputOf(node)
-  l.elementwise(node.op, l.sizeOf(out), l.contiguous(x), l.output(out), { place: l.contiguous(ct) })
+  const to = l.output(out)
+  l.elementwise(node.op, out, l.apart(x, to.stride), to, { place: l.apart(ct, to.stride) })
 }
 
 export function lowerScatterAdd(l: Lowering, node: Node<'scatterAdd'>): void {

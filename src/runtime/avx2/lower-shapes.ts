@@ -29,10 +29,18 @@ export function lowerSplit(l: Lowering, { inputs: [x], attributes: { axis, sizes
   }
 }
 
-/** Along the first axis: one input's rows after the other's. */
+/** Along the first axis one input's rows after the other's; along the last parts of each row. */
 export function lowerConcat(l: Lowering, { inputs, attributes: { axis }, outputs }: Node<'concat'>): void {
-  assert.ok(axis === 0 && (inputs[0] as Value).shape.length > 1, `joined along axis ${axis}`)
-  joinRows(l, inputs, outputOf({ outputs }))
+  const out = outputOf({ outputs })
+  const axes = out.shape.length
+  if (axis === 0 && axes > 1) return joinRows(l, inputs, out)
+  assert.ok(axis === axes - 1, `joined along axis ${axis} of [${out.shape}]`)
+  const whole = l.output(out)
+  let { offset } = whole
+  for (const input of inputs) {
+    l.copyRows(l.rowsOf(input), l.widthOf(input), l.view(input), { ...whole, offset })
+    offset += l.widthOf(input)
+  }
 }
 
 export function lowerJoinRows(l: Lowering, { inputs, outputs }: Node<'joinRows'>): void {
@@ -82,25 +90,27 @@ export function lowerTranspose(l: Lowering, node: Node<'transpose'>): void {
       to: own[i] as number,
     })),
   )
-  assert.ok(axes.length <= 3, `axes of [${shape}] in the order ${permutation}`)
+  assert.ok(axes.length <= 4, `axes of [${shape}] in the order ${permutation}`)
   if (axes.some(({ extent }) => extent === 0)) return
-  const [outer, middle, inner] = [
-    ...Array.from({ length: 3 - axes.length }, () => ({ extent: 1, from: 0, to: 0 })),
+  const [all, outer, middle, inner] = [
+    ...Array.from({ length: 4 - axes.length }, () => ({ extent: 1, from: 0, to: 0 })),
     ...axes,
-  ] as [Axis, Axis, Axis]
-  l.step('copy', outer.extent, {
-    from: { place: from },
-    to: { place: to },
-    middle: middle.extent,
-    inner: inner.extent,
-    width: l.widthOf(out),
-    fromOuter: 4 * outer.from,
-    fromMiddle: 4 * middle.from,
-    fromInner: 4 * inner.from,
-    toOuter: 4 * outer.to,
-    toMiddle: 4 * middle.to,
-    toInner: 4 * inner.to,
-  })
+  ] as [Axis, Axis, Axis, Axis]
+  for (let i = 0; i < all.extent; i++) {
+    l.step('copy', outer.extent, {
+      from: { place: { ...from, offset: from.offset + i * all.from } },
+      to: { place: { ...to, offset: to.offset + i * all.to } },
+      middle: middle.extent,
+      inner: inner.extent,
+      width: l.widthOf(out),
+      fromOuter: 4 * outer.from,
+      fromMiddle: 4 * middle.from,
+      fromInner: 4 * inner.from,
+      toOuter: 4 * outer.to,
+      toMiddle: 4 * middle.to,
+      toInner: 4 * inner.to,
+    })
+  }
 }
 
 interface Axis {

@@ -4,9 +4,17 @@ import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { lowerAttention, lowerCrossAttention } from './lower-attention.ts'
 import { lowerGeluGrad, lowerLayerNormGrad, lowerScatterAdd } from './lower-gradients.ts'
+import { lowerCrossEntropy, lowerCrossEntropyGrad } from './lower-cross-entropy.ts'
+import { emitGemm, matrixOf, panelsOf } from './lower-gemm.ts'
 import { lowerConcat, lowerJoinRows, lowerReshape, lowerSplit, lowerSplitRows, lowerTranspose } from './lower-shapes.ts'
+import {
+  lowerAttentionGrad,
+  lowerCrossAttentionGrad,
+  lowerTrainedAttention,
+  lowerTrainedCrossAttention,
+} from './lower-trained-attention.ts'
 import { chunkRows } from './kernels/product.ts'
-import { lanes, Lowering, type LoweringOptions } from './lowering.ts'
+import { Lowering, type LoweringOptions } from './lowering.ts'
 import { Storage, type View } from './steps.ts'
 import { frozenName, type LoadedWeights } from './weights.ts'
 
@@ -54,7 +62,8 @@ const rules: Rules = {
         return emitProduct(l, product.node, l.output(out), l.view(added))
     }
     assert.ok(l.sizeOf(x) === l.sizeOf(y), `[${x.shape}] and [${y.shape}] are added`)
-    l.elementwise('add', l.sizeOf(out), l.contiguous(x), l.output(out), { place: l.contiguous(y) })
+    const to = l.output(out)
+    l.elementwise('add', out, l.apart(x, to.stride), to, { place: l.apart(y, to.stride) })
   },
   mul: (l, node) => {
     const out = outputOf(node)
@@ -62,7 +71,8 @@ const rules: Rules = {
     const [value, factor] = y.node.op === 'constant' ? [x, y.node] : [y, x.node]
     assert.ok(factor.op === 'constant', 'one factor is a constant')
     assert.ok(l.sizeOf(value) === l.sizeOf(out), `[${value.shape}] becomes [${out.shape}] by a factor`)
-    l.elementwise('scale', l.sizeOf(out), l.contiguous(value), l.output(out), { float: factor.attributes.fill })
+    const to = l.output(out)
+    l.elementwise('scale', out, l.apart(value, to.stride), to, { float: factor.attributes.fill })
   },
   gelu: (l, node) => lowerGelu(l, node, 'gelu'),
   exactGelu: (l, node) => lowerGelu(l, node, 'exactGelu'),
@@ -76,13 +86,19 @@ const rules: Rules = {
   concat: lowerConcat,
   joinRows: lowerJoinRows,
   splitRows: lowerSplitRows,
-  attention: lowerAttention,
-  crossAttention: lowerCrossAttention,
+  attention: (l, node) => (l.form === 'words' ? lowerAttention(l, node) : lowerTrainedAttention(l, node)),
+  attentionGrad: lowerAttentionGrad,
+  crossAttention: (l, node) =>
+    l.form === 'words' ? lowerCrossAttention(l, node) : lowerTrainedCrossAttention(l, node),
+  crossAttentionGrad: lowerCrossAttentionGrad,
+  crossEntropy: lowerCrossEntropy,
+  crossEntropyGrad: lowerCrossEntropyGrad,
 }
 
 function lowerGelu(l: Lowering, node: AnyNode, kernel: 'gelu' | 'exactGelu'): void {
   const out = outputOf(node)
-  l.elementwise(kernel, l.sizeOf(out), l.contiguous(node.inputs[0] as Value), l.output(out))
+  const to = l.output(out)
+  l.elementwise(kernel, out, l.apart(node.inputs[0] as Value, to.stride), to)
 }
 
 /** The addition that alone wants what a product makes, of two values of one shape. */
@@ -99,6 +115,26 @@ function addingNode(l: Lowering, product: Node<'linear'>): AnyNode | null {
 
 /** x · w + b + added, to `out`. */
 function emitProduct(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
+  if (l.form === 'words') emitWords(l, node, out, added)
+  else emitFloats(l, node, out, added)
+}
+
+function emitFloats(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
+  const [x, w, b] = node.inputs
+  const columns = l.widthOf(outputOf(node))
+  emitGemm(l, {
+    rows: l.rowsOf(x),
+    inner: l.widthOf(x),
+    columns,
+    a: { view: l.view(x) },
+    b: matrixOf(l, w, node.attributes.transposed),
+    bias: b === undefined ? null : l.weights.bias(frozenName(b), panelsOf(columns)),
+    added: added && { view: added },
+    out: { view: out },
+  })
+}
+
+function emitWords(l: Lowering, node: Node<'linear'>, out: View, added: View | null): void {
   const [x, w, b] = node.inputs
   assert.ok(w.node.op === 'weight')
   const count = l.rowsOf(x)
@@ -130,24 +166,6 @@ function emitProduct(l: Lowering, node: Node<'linear'>, out: View, added: View |
     mask: resident(l.weights.mask(matrix.columns)),
     isMasked: matrix.columns % 16 === 0 ? 0 : 1,
   })
-}
-
-/** What of a graph there is no kernel for; null: nothing. */
-export function unsupported(graph: Graph): string | null {
-  let known: number | null = null
-  for (const node of graph.nodes) {
-    if (node.op !== 'input' && rules[node.op] === undefined) return node.op
-    const headDim = 'heads' in node.attributes ? (node.inputs[0]?.shape.at(-1) as number) / node.attributes.heads : 0
-    if (headDim % lanes !== 0) return `heads of ${headDim} numbers`
-    if (headDim > 0 && headDim !== (known ??= headDim)) return `heads of ${known} and of ${headDim} numbers`
-    if (node.op !== 'linear') continue
-    const [, w, b] = node.inputs
-    if (w.node.op !== 'weight' || (b !== undefined && frozenName(b) === null)) return 'linear with what is not frozen'
-    const [rows, columns] = w.shape as readonly [number, number]
-    const inner = node.attributes.transposed ? columns : rows
-    if (inner % lanes !== 0) return `linear of ${inner} numbers`
-  }
-  return null
 }
 
 export interface Lowered {

@@ -5,7 +5,10 @@ import type { AnyNode, Value } from '../../graph/ops.ts'
 import { bindShape } from '../../graph/shape.ts'
 import { sizeOf } from '../../tensor/tensor.ts'
 import { type Argument, type Arguments, kernelSlots, type KernelName, Storage, type Step, type View } from './steps.ts'
-import type { LoadedWeights } from './weights.ts'
+import type { LoadedWeights, ProductForm } from './weights.ts'
+
+/** float32 of a page of memory, and of a line of the caches. */
+const [pageNumbers, lineNumbers] = [1024, 16]
 
 /** Kernels take so many numbers at a time. */
 export const lanes = 8
@@ -15,6 +18,7 @@ const elementsPerChunk = 1024
 
 export interface LoweringOptions {
   readonly threads: number
+  readonly form: ProductForm
   readonly appends: boolean
 }
 
@@ -22,6 +26,7 @@ export class Lowering {
   readonly graph: Graph
   readonly weights: LoadedWeights
   readonly threads: number
+  readonly form: ProductForm
   /** Whether new keys and values of causal attention go into its past. */
   readonly appends: boolean
   readonly steps: Step[] = []
@@ -32,6 +37,7 @@ export class Lowering {
   readonly #views = new Map<Value, View>()
   readonly #goals = new Map<Value, Storage>()
   readonly #words = new Map<Value, { readonly rows: Storage; readonly scales: Storage }>()
+  readonly #made = new Map<object, unknown>()
   readonly #shapes = new Map<Value, readonly number[]>()
   readonly #users: ReadonlyMap<Value, readonly AnyNode[]>
   readonly #wanted: ReadonlySet<Value>
@@ -40,11 +46,12 @@ export class Lowering {
     graph: Graph,
     bindings: ReadonlyMap<string, number>,
     weights: LoadedWeights,
-    { threads, appends }: LoweringOptions,
+    { threads, form, appends }: LoweringOptions,
   ) {
     this.graph = graph
     this.weights = weights
     this.threads = threads
+    this.form = form
     this.appends = appends
     this.#bindings = bindings
     this.#users = usersOf(graph)
@@ -96,8 +103,12 @@ export class Lowering {
   view(value: Value): View {
     const known = this.#views.get(value)
     if (known !== undefined) return known
-    assert.ok(value.node.op === 'weight', `${value.node.op} has not been lowered`)
-    const address = this.weights.numbers(value.node.attributes.name)
+    const { node } = value
+    assert.ok(node.op === 'weight' || node.op === 'constant', `${node.op} has not been lowered`)
+    const address =
+      node.op === 'weight'
+        ? this.weights.numbers(node.attributes.name)
+        : this.weights.constant(node.attributes.fill, this.sizeOf(value))
     const view = {
       storage: new Storage(4 * this.sizeOf(value), 'resident', { address }),
       offset: 0,
@@ -109,18 +120,27 @@ export class Lowering {
 
   /** The same with its rows behind each other, copied where they are not. */
   contiguous(value: Value): View {
+    return this.apart(value, this.widthOf(value))
+  }
+
+  /** The same with its rows so many numbers apart, copied where they are not. */
+  apart(value: Value, stride: number): View {
     const view = this.view(value)
-    const width = this.widthOf(value)
-    if (view.stride === width || this.rowsOf(value) <= 1) return view
-    const copy = { storage: this.temporary(4 * this.sizeOf(value)), offset: 0, stride: width }
-    this.copyRows(this.rowsOf(value), width, view, copy)
+    const [rows, width] = [this.rowsOf(value), this.widthOf(value)]
+    if (view.stride === stride || (rows <= 1 && stride === width)) return view
+    const copy = { storage: this.temporary(4 * rows * stride), offset: 0, stride }
+    this.copyRows(rows, width, view, copy)
     return copy
   }
 
   /** A place for a value that is about to be written: an output's own, or anywhere. */
   output(value: Value): View {
-    const storage = this.#goals.get(value) ?? this.temporary(4 * this.sizeOf(value))
-    const view = { storage, offset: 0, stride: this.widthOf(value) }
+    const [goal, width] = [this.#goals.get(value), this.widthOf(value)]
+    // Rows that are whole pages apart meet in few lines of the first cache.
+    const isApart = goal === undefined && this.form === 'float32' && width % pageNumbers === 0
+    const stride = isApart ? width + lineNumbers : width
+    const storage = goal ?? this.temporary(4 * this.rowsOf(value) * stride)
+    const view = { storage, offset: 0, stride }
     this.#views.set(value, view)
     return view
   }
@@ -132,10 +152,13 @@ export class Lowering {
     const [count, width, from] = [this.rowsOf(value), this.widthOf(value), this.view(value)]
     // What is behind a row's last number meets weights of 0.
     const padded = 16 * Math.ceil(width / 16)
+    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
     const made = { rows: this.temporary(2 * count * padded), scales: this.temporary(4 * count) }
     this.#words.set(value, made)
     this.step('words', this.chunksOf(count), {
-      ...this.#rows(count, width),
+      count,
+      chunkRows: this.#chunkRows(count),
+      width,
       from: { place: from },
       fromStride: 4 * from.stride,
       to: { place: { storage: made.rows, offset: 0 } },
@@ -162,11 +185,25 @@ export class Lowering {
     })
   }
 
+  /** What `make` answered at first for that key. */
+  once<Made>(key: object, make: () => Made): Made {
+    if (!this.#made.has(key)) this.#made.set(key, make())
+    return this.#made.get(key) as Made
+  }
+
   /** Slots that kernels of rows begin with, beside where rows lie. */
   rowSlots(value: Value, from: View, to: View) {
     const [count, width] = [this.rowsOf(value), this.widthOf(value)]
+    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
+    return this.rowsAt(count, width, from, to)
+  }
+
+  /** The same for rows of any width, of kernels that take them. */
+  rowsAt(count: number, width: number, from: View, to: View) {
     return {
-      ...this.#rows(count, width),
+      count,
+      chunkRows: this.#chunkRows(count),
+      width,
       from: { place: from },
       fromStride: 4 * from.stride,
       to: { place: to },
@@ -179,14 +216,15 @@ export class Lowering {
     return count === 0 ? 0 : Math.ceil(count / this.#chunkRows(count))
   }
 
-  /** Of contiguous numbers one by one. */
+  /** Each number of a value by itself; where rows lie apart, what is between them too. All lie `to.stride` apart. */
   elementwise(
     kernel: 'gelu' | 'exactGelu' | 'geluGrad' | 'exactGeluGrad' | 'add' | 'scale',
-    count: number,
+    value: Value,
     from: View,
     to: View,
     other: Arguments<'add'>['with'] = null,
   ): void {
+    const count = this.rowsOf(value) * to.stride
     assert.ok(count % lanes === 0, `${count} numbers are not taken ${lanes} at a time`)
     const chunk = elementsPerChunk
     const given = { count, chunk, from: { place: from }, to: { place: to }, with: other }
@@ -207,11 +245,6 @@ export class Lowering {
       storage.last = this.steps.length
     }
     this.steps.push({ kernel, chunks, arguments: values, storages })
-  }
-
-  #rows(count: number, width: number) {
-    assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
-    return { count, chunkRows: this.#chunkRows(count), width }
   }
 
   #chunkRows(count: number): number {

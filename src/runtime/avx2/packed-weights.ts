@@ -44,6 +44,29 @@ export function packWeight(
   return { padded, columns, panels, blocks, lastPairs, panelBytes, values, scales }
 }
 
+/** Of a matrix [inner, columns], or [columns, inner] where `transposed`, to zeros: [panel, inner, 16] in float32. */
+export function packPanels(
+  data: Float32Array,
+  { inner, columns, transposed }: Pick<Matrix, 'inner' | 'columns' | 'transposed'>,
+  to: Float32Array,
+): void {
+  for (let first = 0; first < columns; first += panelColumns) {
+    const there = Math.min(panelColumns, columns - first)
+    const panel = first * inner
+    if (transposed) {
+      for (let c = 0; c < there; c++) {
+        const from = (first + c) * inner
+        for (let k = 0; k < inner; k++) to[panel + k * panelColumns + c] = data[from + k] as number
+      }
+    } else {
+      for (let k = 0; k < inner; k++) {
+        const [from, at] = [k * columns + first, panel + k * panelColumns]
+        for (let c = 0; c < there; c++) to[at + c] = data[from + c] as number
+      }
+    }
+  }
+}
+
 const lowMask = 2 ** lowBits - 1
 /** Added, a number is above 0, and what is cut off rounds it. */
 const above = 2 ** 16

@@ -9,15 +9,18 @@ import { emitCrossEntropy, emitCrossEntropyGrad } from './kernels/cross-entropy-
 import { emitAdd, emitExactGelu, emitGelu, emitScale } from './kernels/elementwise.ts'
 import { emitExactGeluGrad, emitGeluGrad } from './kernels/gelu-gradients.ts'
 import { emitLayerNormGrad, emitScatterAdd, emitSoftmaxGrad } from './kernels/gradient-rows.ts'
+import { emitGemm } from './kernels/gemm.ts'
 import { emitLane } from './kernels/lane.ts'
 import { emitProduct } from './kernels/product.ts'
 import { emitCopy, emitGather, emitLayerNorm, emitWords } from './kernels/rows.ts'
 import { emitSoftmax } from './kernels/softmax-rows.ts'
 import type { LoweringOptions } from './lowering.ts'
 import { Executable } from './executable.ts'
-import { lower, unsupported } from './lower.ts'
+import { inLargePages } from './large-pages.ts'
+import { lower } from './lower.ts'
+import { unsupported } from './supported.ts'
 import { addressOf, type LaneFunction, MachineCode } from './machine-code.ts'
-import type { LoadedWeights } from './weights.ts'
+import type { LoadedWeights, ProductForm } from './weights.ts'
 
 /** Shapes whose steps are kept: how many rows, tokens and positions there are. */
 const executablesMax = 256
@@ -28,6 +31,13 @@ const poolThreads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4
 
 /** One run at a time in a thread of JavaScript: two would only take the cores from each other. */
 let turn: Promise<unknown> = Promise.resolve()
+
+export interface Avx2Options {
+  readonly threads: number
+  /** `words` unless said. */
+  readonly form?: ProductForm
+  readonly appends?: boolean
+}
 
 export class Avx2Program implements Program {
   readonly #graph: Graph
@@ -42,20 +52,18 @@ export class Avx2Program implements Program {
   readonly #held = new Set<Feeds>()
 
   /** `appends`: keys and values that causal attention makes are put behind the past that is fed, as far as it has room. */
-  constructor(
-    graph: Graph,
-    weights: LoadedWeights,
-    { threads, appends = false }: { readonly threads: number; readonly appends?: boolean },
-  ) {
-    const reason = unsupported(graph)
+  constructor(graph: Graph, weights: LoadedWeights, { threads, form = 'words', appends = false }: Avx2Options) {
+    const reason = unsupported(graph, form)
     if (reason !== null) throw new Error(`there is no kernel for ${reason}`)
-    weights.load(graph)
+    weights.load(graph, form)
     this.#graph = graph
     this.#weights = weights
-    this.#options = { threads: Math.min(threads, poolThreads()), appends }
+    this.#options = { threads: Math.min(threads, poolThreads()), form, appends }
     const headDim = headDimOf(graph)
     this.#code = new MachineCode({
       lane: emitLane,
+      gemm: (m) => emitGemm(m, 'byRow'),
+      gemmByColumn: (m) => emitGemm(m, 'byColumn'),
       product: emitProduct,
       words: emitWords,
       layerNorm: emitLayerNorm,
@@ -151,9 +159,13 @@ export class Avx2Program implements Program {
   }
 }
 
+/** Less is not worth a call of the system. */
+const largeBytes = 2 ** 23
+
 /** So many bytes that begin where a line of the caches does. */
 function aligned(bytes: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(bytes + alignment)
+  if (bytes >= largeBytes) inLargePages(whole)
   const past = Number(addressOf(whole) % BigInt(alignment))
   return whole.subarray((alignment - past) % alignment).subarray(0, bytes)
 }

@@ -3,6 +3,7 @@ import { attentionSlots } from './kernels/attention.ts'
 import { crossEntropyGradSlots, crossEntropySlots } from './kernels/cross-entropy-rows.ts'
 import { elementwiseSlots } from './kernels/elementwise.ts'
 import { layerNormGradSlots, scatterAddSlots, softmaxGradSlots } from './kernels/gradient-rows.ts'
+import { gemmSlots } from './kernels/gemm.ts'
 import { productSlots } from './kernels/product.ts'
 import { copySlots, gatherSlots, layerNormSlots, wordsSlots } from './kernels/rows.ts'
 import { softmaxSlots } from './kernels/softmax-rows.ts'
@@ -45,6 +46,8 @@ export type Argument = number | { readonly float: number } | { readonly place: P
 
 /** What each kernel wants. */
 export const kernelSlots = {
+  gemm: gemmSlots,
+  gemmByColumn: gemmSlots,
   product: productSlots,
   words: wordsSlots,
   layerNorm: layerNormSlots,

@@ -38,6 +38,9 @@ const binary = {
   /** Bytes of a and b by turns, those of a first: the lower eight of each half, or the upper. */
   punpcklbw: [1, 1, 0x60],
   punpckhbw: [1, 1, 0x68],
+  /** Lanes of a and b by turns, those of a first: the lower two of each half, or the upper. */
+  unpcklps: [0, 1, 0x14],
+  unpckhps: [0, 1, 0x15],
   pand: [1, 1, 0xdb],
   pxor: [1, 1, 0xef],
 } as const satisfies Record<string, Opcode>
@@ -157,7 +160,12 @@ export class VectorAssembler extends Assembler {
 
   /** Lanes of each half in another order. */
   shuffle(to: Vector, from: Vector, order: readonly [number, number, number, number]): void {
-    this.#encode([0, 1, 0xc6], to.vector, from.vector, from)
+    this.shuffleBoth(to, from, from, order)
+  }
+
+  /** Of each half: two lanes of a, behind them two of b. */
+  shuffleBoth(to: Vector, a: Vector, b: Vector, order: readonly [number, number, number, number]): void {
+    this.#encode([0, 1, 0xc6], to.vector, a.vector, b)
     this.emit(order.reduce((byte, lane, i) => byte | (lane << (2 * i)), 0))
   }
 

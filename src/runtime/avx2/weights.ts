@@ -7,7 +7,10 @@ import type { Weights } from '../../tensor/weights.ts'
 import { panelColumns } from './kernels/packing.ts'
 import { LargePages } from './large-pages.ts'
 import { addressOf } from './machine-code.ts'
-import { type PackedWeight, packWeight } from './packed-weights.ts'
+import { packPanels, type PackedWeight, packWeight } from './packed-weights.ts'
+
+/** Of products with frozen weights: rows and weights in few bits each, or both as they are. */
+export type ProductForm = 'words' | 'float32'
 
 /** A packed matrix, and where its parts lie. */
 export interface LoadedMatrix extends PackedWeight {
@@ -31,6 +34,8 @@ export class LoadedWeights {
   readonly #pages = new LargePages()
   readonly #numbers = new Map<string, Numbers>()
   readonly #matrices = new Map<string, LoadedMatrix>()
+  readonly #constants = new Map<string, Float32Array>()
+  readonly #panels = new Map<string, Uint8Array>()
   readonly #biases = new Map<string, Float32Array>()
   readonly #masks = new Map<number, Int32Array>()
   /** Asked for again by every lowering. */
@@ -54,13 +59,20 @@ export class LoadedWeights {
   }
 
   /** What the graph wants of them, at once: want of memory shows at the start. */
-  load({ nodes }: Graph): void {
+  load({ nodes }: Graph, form: ProductForm): void {
     for (const node of nodes) {
       if (node.op === 'linear') {
         const [, w, b] = node.inputs
+        const columns = w.shape[node.attributes.transposed ? 0 : 1] as number
+        if (b !== undefined) this.bias(frozenName(b), Math.ceil(columns / panelColumns))
         if (w.node.op !== 'weight') continue
-        const { panels } = this.matrix(w.node.attributes.name, node.attributes.transposed)
-        if (b !== undefined) this.bias(frozenName(b), panels)
+        if (form === 'words') this.matrix(w.node.attributes.name, node.attributes.transposed)
+        else this.panels(w.node.attributes.name, node.attributes.transposed)
+        continue
+      }
+      if (node.op === 'crossEntropy' || node.op === 'crossEntropyGrad') {
+        const { node: table } = node.inputs[1]
+        if (table.op === 'weight') this.panels(table.attributes.name, node.op === 'crossEntropy')
         continue
       }
       for (const { node: input } of node.inputs) if (input.op === 'weight') this.numbers(input.attributes.name)
@@ -89,12 +101,42 @@ export class LoadedWeights {
     return loaded
   }
 
+  /** float32 [panel, inner, 16] of a matrix [inner, columns], or [columns, inner] where `transposed`, at this address; 0 behind the last column. */
+  panels(name: string, transposed: boolean): bigint {
+    const key = `${name} ${transposed}`
+    const known = this.#panels.get(key) ?? this.#packPanels(name, transposed)
+    this.#panels.set(key, known)
+    return this.#addressOf(known)
+  }
+
+  #packPanels(name: string, transposed: boolean): Uint8Array {
+    // What is not kept for other uses is dropped again.
+    const { data, shape } = this.#numbers.get(name) ?? this.#read(name)
+    const [rows, columns] = shape as readonly [number, number]
+    const [inner, outputs] = transposed ? [columns, rows] : [rows, columns]
+    const bytes = this.#pages.allocate(4 * inner * panelColumns * Math.ceil(outputs / panelColumns))
+    packPanels(
+      data,
+      { inner, columns: outputs, transposed },
+      new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4),
+    )
+    return bytes
+  }
+
   /** float32 [panels · 16] at this address, 0 behind the last column; null: 0 everywhere. */
   bias(name: string | null, panels: number): bigint {
     const key = `${name} ${panels}`
     const known = this.#biases.get(key) ?? new Float32Array(panels * panelColumns)
     if (!this.#biases.has(key) && name !== null) known.set(this.#read(name).data)
     this.#biases.set(key, known)
+    return this.#addressOf(known)
+  }
+
+  /** So many of one number, at this address. */
+  constant(fill: number, count: number): bigint {
+    const key = `${fill} ${count}`
+    const known = this.#constants.get(key) ?? new Float32Array(count).fill(fill)
+    this.#constants.set(key, known)
     return this.#addressOf(known)
   }
 

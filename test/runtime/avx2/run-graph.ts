@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../../src/graph/graph.ts'
 import type { Random } from '../../../src/random/random.ts'
 import { wordsProblem } from '../../../src/runtime/avx2/available.ts'
-import { Avx2Program } from '../../../src/runtime/avx2/program.ts'
+import { Avx2Program, type Avx2Options } from '../../../src/runtime/avx2/program.ts'
 import { LoadedWeights, type Numbers } from '../../../src/runtime/avx2/weights.ts'
 import { evaluate } from '../../../src/runtime/reference/reference.ts'
 import type { Feeds } from '../../../src/runtime/runtime.ts'
@@ -30,7 +30,7 @@ export const integers = (...numbers: readonly number[]): Tensor => int32(Int32Ar
 export function open(
   graph: Graph,
   weights: NamedNumbers = {},
-  options: { readonly threads?: number; readonly appends?: boolean } = {},
+  options: Partial<Avx2Options> = {},
 ): Avx2Program {
   return new Avx2Program(graph, LoadedWeights.of(weights), { threads: 1, ...options })
 }

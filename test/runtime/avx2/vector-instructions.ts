@@ -37,6 +37,8 @@ const binary: Readonly<Record<NameOf<'op'>, null>> = {
   packssdw: null,
   punpcklbw: null,
   punpckhbw: null,
+  unpcklps: null,
+  unpckhps: null,
   pand: null,
   pxor: null,
 }
@@ -220,6 +222,13 @@ export const vectorInstructions = {
       2,
       (to, from) => `vshufps ${ymm(to)}, ${ymm(from)}, ${ymm(from)}, ${byte}`,
       (m, to, from) => m.shuffle(to, from, order),
+    ),
+  ),
+  shuffleBoth: orders.flatMap(([order, byte]) =>
+    eachTuple(
+      3,
+      (to, a, b) => `vshufps ${ymm(to)}, ${ymm(a)}, ${ymm(b)}, ${byte}`,
+      (m, to, a, b) => m.shuffleBoth(to, a, b, order),
     ),
   ),
   zeroUpper: [{ text: 'vzeroupper', emit: (m) => m.zeroUpper() }],
