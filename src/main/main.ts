@@ -8,6 +8,7 @@ import { ServiceError } from '../errors/errors.ts'
 import { createHttp, defaultHttpLimits } from '../http/http.ts'
 import { openBroker, type Broker } from '../jobs/broker.ts'
 import { createCheckpoints } from '../jobs/checkpoints.ts'
+import { childEnvironment } from '../jobs/child-environment.ts'
 import { openJobQueue } from '../jobs/queue.ts'
 import { startWorker } from '../jobs/worker.ts'
 import { Datasets } from '../prefix/datasets.ts'
@@ -161,7 +162,7 @@ function work(config: Config, log: Logger, { store, registry, broker }: Opened, 
     processesMax: config.workers,
     jobsPerProcess: config.trainingsTogether,
     lockMs: config.jobLockMs,
-    env: { ...process.env, MODEL: config.model, STORE_URL: config.storeUrl, THREADS: String(config.threads) },
+    env: childEnvironment(process.env, config),
     log,
     onEnd: recordEnd(registry, createCheckpoints(store)),
   })

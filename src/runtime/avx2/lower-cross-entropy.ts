@@ -18,10 +18,11 @@ export function lowerCrossEntropyGrad(l: Lowering, node: Node<'crossEntropyGrad'
   const inputs = node.inputs.slice(0, -1) as unknown as Inputs
   const [hidden, table, labels] = inputs
   const { smoothing } = node.attributes
-  const { logits, logSums } = logitsOf(l, inputs, smoothing)
+  const first = l.graph.nodes.find((each) => each.op === 'crossEntropyGrad' && isOf(each, inputs, smoothing))
+  const { logits, logSums } = first === node ? logitsOf(l, inputs, smoothing) : makeLogits(l, inputs, smoothing, null)
   const [vocabulary, width] = l.shapeOf(table) as readonly [number, number]
   const count = l.sizeOf(labels)
-  // In place: nobody reads the logits behind it.
+  // In place: another gradient of the same makes logits of its own.
   l.step('crossEntropyGradRows', l.chunksOf(count), {
     ...l.rowsAt(count, vocabulary, logits, logits),
     labels: { place: l.view(labels) },
@@ -48,40 +49,46 @@ interface Logits {
 }
 
 function logitsOf(l: Lowering, inputs: Inputs, smoothing: number): Logits {
-  const forward = l.graph.nodes.find(
-    (node) =>
-      node.op === 'crossEntropy' &&
-      node.attributes.smoothing === smoothing &&
-      node.inputs.every((input, i) => input === inputs[i]),
+  const forward = l.graph.nodes.find((each) => each.op === 'crossEntropy' && isOf(each, inputs, smoothing))
+  return l.once(forward ?? inputs, () => makeLogits(l, inputs, smoothing, forward?.outputs[0] ?? null))
+}
+
+function isOf(node: Node<'crossEntropy'> | Node<'crossEntropyGrad'>, inputs: Inputs, smoothing: number): boolean {
+  const own = node.op === 'crossEntropy' ? node.inputs : node.inputs.slice(0, -1)
+  return (
+    node.attributes.smoothing === smoothing &&
+    own.length === inputs.length &&
+    own.every((input, i) => input === inputs[i])
   )
-  return l.once(forward ?? inputs, () => {
-    const [hidden, table, labels, bias] = inputs
-    const [vocabulary, inner] = l.shapeOf(table) as readonly [number, number]
-    const [rows, panels] = [l.rowsOf(hidden), panelsOf(vocabulary)]
-    const stride = panels * panelColumns
-    const logits = { storage: l.temporary(4 * rows * stride), offset: 0, stride }
-    const logSums = { storage: l.temporary(4 * rows), offset: 0, stride: 1 }
-    const losses =
-      forward === undefined ? { ...logSums, storage: l.temporary(4 * rows) } : l.output(forward.outputs[0] as Value)
-    emitGemm(l, {
-      rows,
-      inner,
-      columns: vocabulary,
-      a: { view: l.view(hidden) },
-      b: matrixOf(l, table, true),
-      bias: bias === undefined ? null : l.weights.bias(frozenName(bias), panels),
-      out: { view: logits },
-      wholePanels: true,
-    })
-    const { to: _to, toStride: _toStride, ...at } = l.rowsAt(rows, vocabulary, logits, logits)
-    l.step('crossEntropyRows', l.chunksOf(rows), {
-      ...at,
-      labels: { place: l.view(labels) },
-      smoothing: { float: smoothing },
-      ofWidth: { float: 1 / vocabulary },
-      losses: { place: losses },
-      logSums: { place: logSums },
-    })
-    return { logits, logSums }
+}
+
+/** And the losses, where they are wanted. */
+function makeLogits(l: Lowering, inputs: Inputs, smoothing: number, wanted: Value | null): Logits {
+  const [hidden, table, labels, bias] = inputs
+  const [vocabulary, inner] = l.shapeOf(table) as readonly [number, number]
+  const [rows, panels] = [l.rowsOf(hidden), panelsOf(vocabulary)]
+  const stride = panels * panelColumns
+  const logits = { storage: l.temporary(4 * rows * stride), offset: 0, stride }
+  const logSums = { storage: l.temporary(4 * rows), offset: 0, stride: 1 }
+  const losses = wanted === null ? { ...logSums, storage: l.temporary(4 * rows) } : l.output(wanted)
+  emitGemm(l, {
+    rows,
+    inner,
+    columns: vocabulary,
+    a: { view: l.view(hidden) },
+    b: matrixOf(l, table, true),
+    bias: bias === undefined ? null : l.weights.bias(frozenName(bias), panels),
+    out: { view: logits },
+    wholePanels: true,
   })
+  const { to: _to, toStride: _toStride, ...at } = l.rowsAt(rows, vocabulary, logits, logits)
+  l.step('crossEntropyRows', l.chunksOf(rows), {
+    ...at,
+    labels: { place: l.view(labels) },
+    smoothing: { float: smoothing },
+    ofWidth: { float: 1 / vocabulary },
+    losses: { place: losses },
+    logSums: { place: logSums },
+  })
+  return { logits, logSums }
 }

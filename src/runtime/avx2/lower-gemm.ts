@@ -1,5 +1,5 @@
 // Products in float32 as steps: which rows and panels a chunk takes, and where operands lie.
-import { blockInnerMax, gemmPanelsMax, gemmRowsMax, operandForms } from './kernels/gemm.ts'
+import { blockInnerMax, gemmPanelsMax, operandForms } from './kernels/gemm-slots.ts'
 import { tileRows } from './kernels/gemm-tile.ts'
 import { panelColumns } from './kernels/packing.ts'
 import type { Value } from '../../graph/ops.ts'
@@ -8,6 +8,8 @@ import { Storage, type View } from './steps.ts'
 
 /** Chunks of a product for each thread, where it is large enough. */
 const chunksPerThread = 6
+/** Rows of a chunk at the most: what is multiplied with a block of panels lies in the second cache beside it. */
+const chunkRowsMax = 240
 /** Fewer rows are not worth packing b once more. */
 const chunkRowsMin = 96
 
@@ -52,7 +54,7 @@ export function emitGemm(l: Lowering, { rows, inner, columns, a, b, out, ...rest
   const chunkPanels = Math.min(panels, gemmPanelsMax)
   const columnChunks = Math.ceil(panels / chunkPanels)
   const wanted = Math.ceil((chunksPerThread * l.threads) / (columnChunks * all))
-  const parts = Math.max(Math.ceil(rows / gemmRowsMax), Math.min(wanted, Math.floor(rows / chunkRowsMin)))
+  const parts = Math.max(Math.ceil(rows / chunkRowsMax), Math.min(wanted, Math.floor(rows / chunkRowsMin)))
   const rowsPerChunk = tileRows * Math.ceil(rows / parts / tileRows)
   const rowChunks = Math.ceil(rows / rowsPerChunk)
   const blocks = Math.ceil(inner / blockInnerMax)

@@ -1,4 +1,4 @@
-// Forward graphs run by machine code of our own: rows of words times weights of ten bits, everything else in float32.
+// Graphs run by machine code of our own: products of words with weights of ten bits, or all of it in float32.
 import { bindDimensions } from '../dimensions.ts'
 import type { Graph } from '../../graph/graph.ts'
 import { sizeOf, float32, type Tensor } from '../../tensor/tensor.ts'
@@ -27,7 +27,7 @@ const executablesMax = 256
 const alignment = 64
 
 /** The threads of a run are libuv's, which has so many for the whole process: those of a run that come later would find nothing left to do. */
-const poolThreads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4
+export const poolThreads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4
 
 /** One run at a time in a thread of JavaScript: two would only take the cores from each other. */
 let turn: Promise<unknown> = Promise.resolve()

@@ -4,7 +4,7 @@ import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
 import { sameShape } from '../../graph/shape.ts'
 import { isTurn } from './lower-trained-attention.ts'
 import { lanes } from './lowering.ts'
-import { frozenName, type ProductForm } from './weights.ts'
+import { biasOf, frozenName, type ProductForm } from './weights.ts'
 
 /** What there is no kernel for; null: nothing. */
 export function unsupported(graph: Graph, form: ProductForm = 'words'): string | null {
@@ -66,8 +66,12 @@ const biased = ({ inputs: [, , b] }: Node<'linear'>): string | null =>
 const wholeHeads = (node: AnyNode): string | null =>
   headDimOf(node) % lanes === 0 ? null : `heads of ${headDimOf(node)} numbers`
 
-const frozenTable = ({ op, inputs }: Node<'crossEntropy'> | Node<'crossEntropyGrad'>): string | null =>
-  inputs[1].node.op === 'weight' ? null : `${op} with a table that is not frozen`
+/** The bias too must be there from the start. */
+function frozenTable(node: Node<'crossEntropy'> | Node<'crossEntropyGrad'>): string | null {
+  if (node.inputs[1].node.op !== 'weight') return `${node.op} with a table that is not frozen`
+  const bias = biasOf(node)
+  return bias === null || isFrozen(bias) ? null : `${node.op} with a bias that is not frozen`
+}
 
 /** Serving: shapes are those of models, whose rows and heads are checked where they are multiplied. */
 const served: Rules = {

@@ -1,7 +1,7 @@
 // Frozen weights in memory: matrices packed for products, the rest as float32.
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
-import type { Value } from '../../graph/ops.ts'
+import type { Node, Value } from '../../graph/ops.ts'
 import { readWeight, widened } from '../../tensor/read-weight.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { panelColumns } from './kernels/packing.ts'
@@ -27,6 +27,13 @@ export interface Numbers {
 export function frozenName({ node }: Value): string | null {
   if (node.op === 'reshape') return frozenName(node.inputs[0])
   return node.op === 'weight' ? node.attributes.name : null
+}
+
+/** Of the logits; null: there is none. */
+export function biasOf(node: Node<'crossEntropy'> | Node<'crossEntropyGrad'>): Value | null {
+  // The last input of the gradient is the cotangent.
+  const inputs = node.op === 'crossEntropy' ? node.inputs : node.inputs.slice(0, -1)
+  return inputs[3] ?? null
 }
 
 export class LoadedWeights {
@@ -71,8 +78,14 @@ export class LoadedWeights {
         continue
       }
       if (node.op === 'crossEntropy' || node.op === 'crossEntropyGrad') {
-        const { node: table } = node.inputs[1]
-        if (table.op === 'weight') this.panels(table.attributes.name, node.op === 'crossEntropy')
+        const table = node.inputs[1]
+        const bias = biasOf(node)
+        const vocabulary = table.shape[0] as number
+        if (bias !== null) this.bias(frozenName(bias), Math.ceil(vocabulary / panelColumns))
+        if (table.node.op !== 'weight') continue
+        // Logits are made again where nobody wants the losses.
+        this.panels(table.node.attributes.name, true)
+        if (node.op === 'crossEntropyGrad') this.panels(table.node.attributes.name, false)
         continue
       }
       for (const { node: input } of node.inputs) if (input.op === 'weight') this.numbers(input.attributes.name)

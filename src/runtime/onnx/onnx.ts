@@ -3,17 +3,13 @@ import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
 import { Avx2Program } from '../avx2/program.ts'
-import { lacking, unsupported } from '../avx2/supported.ts'
-import { wordsProblem } from '../avx2/available.ts'
-import { cutGraph } from '../../graph/cut.ts'
-import { turnedInParts } from '../../graph/turns.ts'
-import { StagedProgram } from '../staged-program.ts'
-import { LoadedWeights } from '../avx2/weights.ts'
+import { unsupported } from '../avx2/supported.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms, type FastOptions } from './fast.ts'
 import type { ServingForm } from './forms.ts'
 import { crossByHead, keysByPosition, withoutPresent } from './keys-by-position.ts'
 import { lower } from './lower.ts'
+import { OwnCode } from './own-code.ts'
 import { OnnxProgram } from './program.ts'
 import { SourceReader } from './source-reader.ts'
 
@@ -27,6 +23,8 @@ export interface OnnxOptions {
   readonly packed?: boolean
   /** Lets graphs be compiled and decoded in 8 bits. */
   readonly fast?: FastOptions
+  /** Whether float32 trainings and evaluations run by machine code of our own where that is faster; true unless said. */
+  readonly ownCode?: boolean
 }
 
 /**
@@ -38,42 +36,25 @@ const isTraining = (graph: Graph): boolean => graph.nodes.some(({ op }) => op ==
 /** One more than a step has parts: rows that decode are in two where some of them are long. */
 const sessionSegments = partsMax + 1
 
-export function createOnnxRuntime({ threads, packed = false, fast }: OnnxOptions): Runtime {
+export function createOnnxRuntime({ threads, packed = false, fast, ownCode = true }: OnnxOptions): Runtime {
   const forms = new FastForms(threads, fast)
   const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
     OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
   /** Threads of onnxruntime spin after a run, and those of `words` would have to share the cores with them: so it reads as it decodes. */
   const readingForm = async (encoder: Graph, form: string): Promise<ServingForm> =>
     form === 'float32' || (form === 'words' && unsupported(encoder) === null) ? form : forms.chooseReading(encoder)
-  const loaded = new WeakMap<Weights, LoadedWeights>()
-  /** Packed once for all programs over them. */
-  const loadedOf = (weights: Weights): LoadedWeights => {
-    const known = loaded.get(weights) ?? LoadedWeights.from(weights)
-    loaded.set(weights, known)
-    return known
-  }
-  /** By machine code of our own but for what is around the model; null: this machine or this graph cannot. */
-  const staged = async (graph: Graph, weights: Weights): Promise<Program | null> => {
-    if (process.env['PREAMBLE_PLAIN'] || (await wordsProblem()) !== null) return null
-    const cut = cutGraph(turnedInParts(graph), (node) => lacking(node, 'float32') === null)
-    if (cut === null || unsupported(cut.trunk, 'float32') !== null) return null
-    return StagedProgram.open(cut, {
-      trunk: (trunk) => new Avx2Program(trunk, loadedOf(weights), { threads, form: 'float32' }),
-      around: (part) =>
-        OnnxProgram.open(lower(part, weights), weights.folder, { threads, packed: false, spins: false }),
-    })
-  }
+  const own = new OwnCode(threads)
   return {
     name: 'onnx',
     segments: sessionSegments,
     compile: async (graph, weights, form = 'float32') =>
       form === 'float32'
-        ? ((await staged(graph, weights)) ?? compile(graph, weights, isTraining(graph)))
+        ? ((ownCode ? await own.open(graph, weights) : null) ?? compile(graph, weights, isTraining(graph)))
         : forms.compile(graph, weights, form),
     fastForm: (graph, weights, wanted) => forms.choose(graph, weights, wanted),
     decodingForm: (forward, weights) => forms.chooseDecoding(forward, weights),
     openSession: async (forward, weights, layout, form = 'float32', encoder = null): Promise<DecodeSession> => {
-      const loaded = LoadedWeights.from(weights)
+      const loaded = own.loaded(weights)
       const fed = keysByPosition(forward)
       const program =
         form === 'words'

@@ -43,7 +43,9 @@ function graphOf({ inner, columns, transposed, hasBias, isAdded }: Layer): Graph
 }
 
 for (const inner of inners) {
-  test(`products of ${inner} numbers are sums in float32, whatever is left of tiles, panels and blocks`, { skip }, async () => {
+  test(`products of ${inner} numbers are sums in float32, whatever is left of tiles, panels and blocks`, {
+    skip,
+  }, async () => {
     const random = new Random(seed)
     for (const layer of layersOf(inner)) {
       // Sums are taken eight at a time where something is added by itself.

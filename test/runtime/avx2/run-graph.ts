@@ -27,11 +27,7 @@ export function normal(random: Random, shape: readonly number[], factor = 1): Fl
 
 export const integers = (...numbers: readonly number[]): Tensor => int32(Int32Array.from(numbers), [numbers.length])
 
-export function open(
-  graph: Graph,
-  weights: NamedNumbers = {},
-  options: Partial<Avx2Options> = {},
-): Avx2Program {
+export function open(graph: Graph, weights: NamedNumbers = {}, options: Partial<Avx2Options> = {}): Avx2Program {
   return new Avx2Program(graph, LoadedWeights.of(weights), { threads: 1, ...options })
 }
 

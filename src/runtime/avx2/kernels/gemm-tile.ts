@@ -2,7 +2,7 @@
 import { type Address, at, r8, r9, r10, r11, r12, r13, r14, r15, rax, rbx, rcx, rdi, rdx, rsi } from '../assembler.ts'
 import type { Register } from '../assembler.ts'
 import { type Vector, type VectorAssembler, y } from '../vectors.ts'
-import type { GemmLayout } from './gemm.ts'
+import type { GemmLayout } from './gemm-slots.ts'
 import { panelColumns } from './packing.ts'
 
 /** Two sums for each row, two vectors of b and a few numbers of a fill the sixteen registers. */

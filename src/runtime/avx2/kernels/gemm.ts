@@ -1,91 +1,21 @@
-// c = a · b + bias + r in float32: a panel of b is packed in a thread's own memory, and all rows of a go over it.
+// c = a · b + bias + r in float32: a panel of b is packed in a thread's own memory, or lies packed, and all rows of a go over it.
 import { type Address, at, r8, r9, r10, r11, r12, r13, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp } from '../assembler.ts'
-import type { Label, Register } from '../assembler.ts'
+import type { Label } from '../assembler.ts'
 import type { VectorAssembler } from '../vectors.ts'
 import { emitPackPanel } from './gemm-pack.ts'
+import { emitPlaces } from './gemm-places.ts'
+import {
+  blockInnerMax,
+  type GemmLayout,
+  gemmPanelsMax,
+  type Local,
+  local,
+  locals,
+  operandForms,
+  slot,
+} from './gemm-slots.ts'
 import { emitTile, tileRows } from './gemm-tile.ts'
 import { panelColumns } from './packing.ts'
-
-/** Products are summed in blocks of so many: a block of a panel, and the same numbers of a few rows, lie in the first cache. */
-export const blockInnerMax = 256
-/** Panels and rows of a chunk at the most: blocks of all of them lie in the second cache. */
-export const gemmPanelsMax = 8
-export const gemmRowsMax = 240
-
-/**
- * Where numbers of a and b lie: those that are multiplied with each other behind one another in each row (`byRow`), or in each
- * column. b is always read by columns of its panels; `bTransposed` says that those lie as rows do.
- */
-export type GemmLayout = 'byRow' | 'byColumn'
-
-/** How b lies: its rows behind each other, its columns, or packed panels, whose stride is that from one to the next. */
-export const operandForms = { rows: 0, columns: 1, panels: 2 } as const
-
-/** Slots of the arguments, eight bytes each; strides in bytes. Batches are numbered outer, inner. */
-export const gemmSlots = [
-  'rows',
-  'inner',
-  'blockInner', // no more than `blockInnerMax`; a multiple of 8 where there are several
-  'panels',
-  'rowsPerChunk',
-  'rowChunks',
-  'chunkPanels',
-  'columnChunks',
-  'innerBatches',
-  'a',
-  'aStride',
-  'aOuter',
-  'aInner',
-  'b',
-  'bStride',
-  'bOuter',
-  'bInner',
-  'bForm', // of `operandForms`
-  'bColumns', // of the last panel
-  'bias', // float32 [panel, column]; 0: none
-  'added', // 0: nothing
-  'addedStride',
-  'addedOuter',
-  'addedInner',
-  'out',
-  'outStride',
-  'outOuter',
-  'outInner',
-  'mask', // int32 [column] of the last panel, negative where there is a column
-  'isMasked', // 0: all columns of the last panel are written, those that b lacks as 0
-] as const
-
-const slot = (name: (typeof gemmSlots)[number]): Address => at(rbp, 8 * gemmSlots.indexOf(name))
-
-/** On the stack. */
-const locals = [
-  'a',
-  'b',
-  'out',
-  'bias',
-  'source', // what a tile begins with: what is added, or the sums so far; 0: nothing
-  'sourceStride',
-  'rows',
-  'firstPanel',
-  'panels',
-  'innerLeft',
-  'inner', // of this block
-  'rowsLeft',
-  'aTile',
-  'outTile',
-  'sourceTile',
-  'panelsLeft',
-  'mask',
-  'outPanel',
-  'sourcePanel',
-  'packed',
-  'panelBlocks', // where the block of the first panel lies, packed
-  'panelStep', // from one panel to the next there
-  'ahead', // of the next panel's block, what is to be asked for next
-  'biasPanel',
-  'memory',
-] as const
-const local = (name: (typeof locals)[number]): Address => at(rsp, 8 * locals.indexOf(name))
 
 /** Of a lane's own memory: a block of a chunk's panels. */
 export const gemmScratch = 4 * blockInnerMax * panelColumns * gemmPanelsMax
@@ -126,100 +56,6 @@ export function emitGemm(m: VectorAssembler, layout: GemmLayout): void {
   m.jumpIf('notEqual', block)
   m.arithmetic('add', rsp, 8 * locals.length)
   m.return()
-}
-
-/** What the chunk is about: its rows, its panels, its batch. */
-function emitPlaces(m: VectorAssembler, layout: GemmLayout): void {
-  const [row, column, inner, outer] = [r8, r9, r10, r11]
-  const divide = (by: (typeof gemmSlots)[number], rest: Register): void => {
-    m.arithmetic('and', rdx, 0)
-    m.load(rcx, slot(by))
-    m.divide(rcx)
-    m.move(rest, rdx)
-  }
-  m.move(rax, rsi)
-  divide('rowChunks', row)
-  divide('columnChunks', column)
-  divide('innerBatches', inner)
-  m.move(outer, rax)
-  m.multiplyAt(row, slot('rowsPerChunk'))
-  m.load(rax, slot('rows'))
-  m.arithmetic('subtract', rax, row)
-  m.load(rcx, slot('rowsPerChunk'))
-  m.atMost(rax, rcx)
-  m.store(local('rows'), rax)
-  m.multiplyAt(column, slot('chunkPanels'))
-  m.store(local('firstPanel'), column)
-  m.load(rax, slot('panels'))
-  m.arithmetic('subtract', rax, column)
-  m.load(rcx, slot('chunkPanels'))
-  m.atMost(rax, rcx)
-  m.store(local('panels'), rax)
-  m.load(rax, slot('inner'))
-  m.store(local('innerLeft'), rax)
-
-  /** rax = base + outer · its stride + inner · its stride */
-  const batchOf = (name: 'a' | 'b' | 'out' | 'added'): void => {
-    m.move(rax, outer)
-    m.multiplyAt(rax, slot(`${name}Outer`))
-    m.move(rcx, inner)
-    m.multiplyAt(rcx, slot(`${name}Inner`))
-    m.arithmetic('add', rax, rcx)
-    m.addAt(rax, slot(name))
-  }
-  /** rax += row · its stride */
-  const rowOf = (stride: Address): void => {
-    m.move(rcx, row)
-    m.multiplyAt(rcx, stride)
-    m.arithmetic('add', rax, rcx)
-  }
-  batchOf('a')
-  if (layout === 'byRow') rowOf(slot('aStride'))
-  else m.addressOf(rax, { base: rax, index: row, scale: 4 })
-  m.store(local('a'), rax)
-
-  batchOf('b')
-  const [byRows, byPanels, known] = [m.label(), m.label(), m.label()]
-  m.move(rcx, column)
-  m.load(rdx, slot('bForm'))
-  m.arithmetic('compare', rdx, operandForms.panels)
-  m.jumpIf('equal', byPanels)
-  m.multiply(rcx, panelColumns)
-  m.arithmetic('compare', rdx, operandForms.rows)
-  m.jumpIf('equal', byRows)
-  m.place(byPanels)
-  m.multiplyAt(rcx, slot('bStride'))
-  m.arithmetic('add', rax, rcx)
-  m.jump(known)
-  m.place(byRows)
-  m.addressOf(rax, { base: rax, index: rcx, scale: 4 })
-  m.place(known)
-  m.store(local('b'), rax)
-
-  // From here on in bytes of the panels before.
-  m.multiply(column, 4 * panelColumns)
-  batchOf('out')
-  rowOf(slot('outStride'))
-  m.arithmetic('add', rax, column)
-  m.store(local('out'), rax)
-  const [bare, noBias] = [m.label(), m.label()]
-  m.load(rdx, slot('added'))
-  m.store(local('source'), rdx)
-  m.arithmetic('compare', rdx, 0)
-  m.jumpIf('equal', bare)
-  batchOf('added')
-  rowOf(slot('addedStride'))
-  m.arithmetic('add', rax, column)
-  m.store(local('source'), rax)
-  m.load(rax, slot('addedStride'))
-  m.store(local('sourceStride'), rax)
-  m.place(bare)
-  m.load(rax, slot('bias'))
-  m.arithmetic('compare', rax, 0)
-  m.jumpIf('equal', noBias)
-  m.arithmetic('add', rax, column)
-  m.place(noBias)
-  m.store(local('bias'), rax)
 }
 
 /** The block of each panel into the lane's memory, where it does not lie packed; b goes on to the next block. */
@@ -291,7 +127,7 @@ function emitPack(m: VectorAssembler): void {
 
 /** One panel of the block after the other: it stays in the first cache while all rows go over it. */
 function emitPanels(m: VectorAssembler, layout: GemmLayout): void {
-  const copy = (to: (typeof locals)[number], from: (typeof locals)[number]): void => {
+  const copy = (to: Local, from: Local): void => {
     m.load(rax, local(from))
     m.store(local(to), rax)
   }
@@ -326,7 +162,7 @@ function emitPanels(m: VectorAssembler, layout: GemmLayout): void {
   copy('outTile', 'outPanel')
   copy('sourceTile', 'sourcePanel')
   emitTiles(m, layout)
-  const step = (name: (typeof locals)[number], by: number): void => {
+  const step = (name: Local, by: number): void => {
     m.load(rax, local(name))
     m.arithmetic('add', rax, by)
     m.store(local(name), rax)
