@@ -1,7 +1,7 @@
 // A lowered program with every address in its place, ready to be run by some threads.
 import { planMemory } from '../memory-plan.ts'
 import { attentionScratch } from './kernels/attention.ts'
-import { gemmScratch } from './kernels/gemm.ts'
+import { gemmScratch } from './kernels/gemm-slots.ts'
 import { headerSlots, operationBytes, operationSlots } from './kernels/lane.ts'
 import { productScratch } from './kernels/product.ts'
 import type { Lowered } from './lower.ts'

@@ -16,8 +16,12 @@ export class KernelCode<Name extends KernelName> {
   readonly #name: Name
   readonly #code: MachineCode
 
-  constructor(name: Name, emit: Emit) {
+  readonly #scratch: number
+
+  /** `scratch`: bytes of each thread's own memory. */
+  constructor(name: Name, emit: Emit, scratch = 64) {
     this.#name = name
+    this.#scratch = scratch
     this.#code = new MachineCode({ lane: emitLane, [name]: emit })
   }
 
@@ -65,7 +69,7 @@ export class KernelCode<Name extends KernelName> {
     program[operation + operationSlots.indexOf('arguments')] = addressOf(values)
     program[operation + operationSlots.indexOf('chunks')] = BigInt(chunks)
     const lane = this.#code.lane('lane')
-    const memory = Array.from({ length: threads }, () => new Uint8Array(64))
+    const memory = Array.from({ length: threads }, () => new Uint8Array(this.#scratch))
     await Promise.all(
       memory.map(
         (own) =>

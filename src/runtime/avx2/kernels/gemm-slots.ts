@@ -1,5 +1,6 @@
 // What the kernel of float32 products is told, and what it keeps on the stack.
 import { type Address, at, rbp, rsp } from '../assembler.ts'
+import { panelColumns } from './packing.ts'
 
 /** Products are summed in blocks of so many: a block of a panel, and the same numbers of a few rows, lie in the first cache. */
 export const blockInnerMax = 256
@@ -79,3 +80,6 @@ export const locals = [
 ] as const
 export type Local = (typeof locals)[number]
 export const local = (name: Local): Address => at(rsp, 8 * locals.indexOf(name))
+
+/** Of a lane's own memory: a block of a chunk's panels. */
+export const gemmScratch = 4 * blockInnerMax * panelColumns * gemmPanelsMax

@@ -4,21 +4,10 @@ import type { Label } from '../assembler.ts'
 import type { VectorAssembler } from '../vectors.ts'
 import { emitPackPanel } from './gemm-pack.ts'
 import { emitPlaces } from './gemm-places.ts'
-import {
-  blockInnerMax,
-  type GemmLayout,
-  gemmPanelsMax,
-  type Local,
-  local,
-  locals,
-  operandForms,
-  slot,
-} from './gemm-slots.ts'
+import { blockInnerMax, type GemmLayout, type Local, local, locals, operandForms, slot } from './gemm-slots.ts'
 import { emitTile, tileRows } from './gemm-tile.ts'
 import { panelColumns } from './packing.ts'
 
-/** Of a lane's own memory: a block of a chunk's panels. */
-export const gemmScratch = 4 * blockInnerMax * panelColumns * gemmPanelsMax
 /** For each tile: with those of a chunk they come to a block. */
 const aheadLines = 8
 const packedPanelBytes = 4 * panelColumns * blockInnerMax
