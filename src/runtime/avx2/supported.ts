@@ -22,18 +22,23 @@ export function unsupported(graph: Graph, form: ProductForm = 'words'): string |
   return null
 }
 
-/** Attention reads past keys as they lie on either side of a turn, and writes their gradients so. */
+/** Attention reads past keys as they lie on either side of a turn, and writes their gradients so; whoever else wants both sides has none. */
 function isSpared(graph: Graph, turn: Node<'transpose'>): boolean {
   const usersOf = (value: Value): AnyNode[] =>
     graph.nodes.filter(({ inputs }) => inputs.some((input) => input === value))
-  const { node } = turn.inputs[0]
-  if (node.op === 'attentionGrad' || node.op === 'crossAttentionGrad') return usersOf(turn.inputs[0]).length === 1
-  const out = turn.outputs[0] as Value
-  return usersOf(out).every(({ op, inputs }) => {
-    const place =
-      op === 'attention' || op === 'attentionGrad' ? 3 : op === 'crossAttention' || op === 'crossAttentionGrad' ? 1 : -1
-    return inputs.every((input, i) => input !== out || i === place)
-  })
+  const isWanted = (value: Value): boolean => Object.values(graph.outputs).includes(value)
+  const [from, out] = [turn.inputs[0], turn.outputs[0] as Value]
+  const made = { attentionGrad: 3, crossAttentionGrad: 1 } as const satisfies { readonly [Op in OpName]?: number }
+  if (from.node.op in made && from.index === made[from.node.op as keyof typeof made])
+    return usersOf(from).length === 1 && !isWanted(from)
+  const read = { attention: 3, crossAttention: 1, ...made }
+  return (
+    !isWanted(out) &&
+    usersOf(out).every(({ op, inputs }) => {
+      const place = op in read ? read[op as keyof typeof read] : null
+      return inputs.every((input, i) => input !== out || i === place)
+    })
+  )
 }
 
 const headDimOf = (node: AnyNode): number =>
@@ -117,7 +122,8 @@ const trained: Rules = {
   },
   gelu: wholeRows,
   exactGelu: wholeRows,
-  reshape: wholeRows,
+  // What is frozen is never copied for it: a bias of logits may have any width.
+  reshape: (node) => (isFrozen(node.inputs[0]) ? null : wholeRows(node)),
   split: (node) => {
     const { axis } = node.attributes
     return axis === 0 || axis === node.inputs[0].shape.length - 1 ? wholeRows(node) : `split along axis ${axis}`
