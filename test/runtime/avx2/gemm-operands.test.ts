@@ -128,7 +128,7 @@ async function check(p: Product, random: Random): Promise<void> {
             let [sum, size] = [isThere && p.hasBias ? (bias[column] as number) : 0, 0]
             if (p.isAdded) sum += added.data[added.at(o, i, row, column)] as number
             size += Math.abs(sum) + 1
-            for (let k = 0; isThere && k < inner; k++) {
+            for (let k = 0; k < (isThere ? inner : 0); k++) {
               const x = a.data[byColumn ? a.at(o, i, k, row) : a.at(o, i, row, k)] as number
               const [bo, bi] = form === 'panels' ? [0, 0] : [o, i]
               const w = b.data[form === 'columns' ? b.at(bo, bi, column, k) : b.at(bo, bi, k, column)] as number
@@ -172,7 +172,12 @@ for (const byColumn of [false, true]) {
             if ((rows > 7 || inner > 200) && round % 3 !== 0) continue
             await check(
               {
-                ...{ rows, inner, columns, blockInner, byColumn, form },
+                rows,
+                inner,
+                columns,
+                blockInner,
+                byColumn,
+                form,
                 rowsPerChunk: round % 2 === 0 ? 6 : 12,
                 chunkPanels: 1 + (round % 3),
                 batches: (
