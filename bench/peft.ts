@@ -39,11 +39,17 @@ export async function comparePeft(
   const theirs: number[] = []
   const ours: number[] = []
   const ratios: number[] = []
+  const [reads, firsts]: [number[], number[]] = [[], []]
   for (let round = -1; round < rounds; round++) {
     const { stepsMs } = (await peft.run(theirSteps)) as { stepsMs: number[] }
     const mine: number[] = []
     for (let i = 0; i < ourSteps; i++) mine.push(await bench.step())
+    const readMs = (await bench.readSources?.()) ?? null
     if (round < 0) continue // Both warm up.
+    if (readMs !== null) {
+      reads.push(readMs)
+      firsts.push(median(stepsMs) / (median(mine) + readMs))
+    }
     theirs.push(...stepsMs)
     ours.push(...mine)
     // Real batches differ in length: there the whole pass counts.
@@ -58,6 +64,8 @@ export async function comparePeft(
     peftMsMedian: median(theirs),
     peftMsMin: Math.min(...theirs),
     ...spread('timesFaster', ratios),
+    // Of the first pass over the examples, in which their sources are read.
+    ...(reads.length > 0 && { readMsMedian: median(reads), ...spread('timesFasterFirst', firsts) }),
     peakMemoryMiB: process.resourceUsage().maxRSS / 1024,
     ...peft.versions,
   }

@@ -38,8 +38,10 @@ export const sourceTraining: TrainingWorkload = {
 export interface TrainingBench {
   /** Of products with frozen weights. */
   readonly form: string
-  /** One optimizer step; its time in ms. */
+  /** One optimizer step; its time in ms. Sources that stay as they are have been read before. */
   step(): Promise<number>
+  /** Reading the sources of a batch that no step has had, in ms; null: each step reads its own, or there are none. */
+  readonly readSources: (() => Promise<number>) | null
   dispose(): Promise<void>
 }
 
@@ -60,7 +62,9 @@ export async function openTrainingBench(
   const shape = shapeOn(model, { prefixLength, reparametrization: 0, variant: 'prefix' }, places)
   const graph = trainingGraph(model, shape)
   const form = await runtime.fastForm(graph, model.weights, precision === 'fast' ? undefined : precision)
-  const gradients = new GradientSteps(new SharedSteps(runtime, model), shape, benchPlan, form)
+  const shared = new SharedSteps(runtime, model)
+  const sources = shared.sourcesOf(shape, form)
+  const gradients = new GradientSteps(shared, shape, benchPlan, form)
   const training = new MadeUpTraining(runtime, gradients, shape, random)
   const batches = real.length > 0 ? real : [madeUpBatch(model, workload, random)]
   let steps = 0
@@ -71,6 +75,14 @@ export async function openTrainingBench(
       await training.step(batches[steps++ % batches.length] as readonly EncodedExample[])
       return performance.now() - startMs
     },
+    readSources:
+      sources &&
+      (async () => {
+        const batch = madeUpBatch(model, workload, random)
+        const startMs = performance.now()
+        await sources.feeds(batch)
+        return performance.now() - startMs
+      }),
     dispose: async () => {
       training.dispose()
       gradients.leave()

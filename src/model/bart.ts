@@ -10,6 +10,7 @@ import type {
   DecoderInputs,
   DecoderOutputs,
   DecoderSegment,
+  EncodedSource,
   KeysAndValues,
   LayerPast,
   Past,
@@ -74,10 +75,10 @@ export function bartEmbedding(g: GraphBuilder, { vocabulary, width }: BartConfig
 }
 
 export interface EncoderOutputs {
+  /** [B, S, width]; of several sources [E, width]. */
+  readonly hidden: Value
   /** What its own attention made of the sources, by its layers. */
   readonly self: KeysAndValues
-  /** What the decoder's cross-attention sees of them, by the decoder's layers. */
-  readonly cross: KeysAndValues
 }
 
 /** The pieces that both sides are made of. */
@@ -124,7 +125,7 @@ const projections = ['q_proj', 'k_proj', 'v_proj'] as const
 export function bartEncoder(g: GraphBuilder, config: BartConfig, sources: readonly SourceSegment[]): EncoderOutputs {
   const b = new Blocks(g, config)
   const { heads } = config
-  const like = sources.map(({ positions }) => positions)
+  const like = sources.map(({ positions }) => positions.shape)
   const self: { keys: Value[]; values: Value[] } = { keys: [], values: [] }
   const embedded = sources.map(({ tokens, positions }) => b.embed(tokens, positions, 'encoder'))
   let x = b.norm(joined(g, embedded, 'E'), 'encoder.layernorm_embedding')
@@ -141,9 +142,15 @@ export function bartEncoder(g: GraphBuilder, config: BartConfig, sources: readon
     const projected = b.dense(joined(g, attended, 'E'), `${layer}.self_attn.out_proj`)
     x = b.feedForward(b.norm(g.add(x, projected), `${layer}.self_attn_layer_norm`), layer)
   }
+  return { hidden: x, self }
+}
+
+/** What the decoder's cross-attention sees of encoded sources [B, S, width] or [E, width], by the decoder's layers. */
+export function bartCross(g: GraphBuilder, config: BartConfig, hidden: Value): KeysAndValues {
+  const b = new Blocks(g, config)
   const forLayers = (part: string): Value[] =>
-    Array.from({ length: config.layers }, (_, l) => b.dense(x, `decoder.layers.${l}.encoder_attn.${part}`))
-  return { self, cross: { keys: forLayers('k_proj'), values: forLayers('v_proj') } }
+    Array.from({ length: config.layers }, (_, l) => b.dense(hidden, `decoder.layers.${l}.encoder_attn.${part}`))
+  return { keys: forLayers('k_proj'), values: forLayers('v_proj') }
 }
 
 type Three = [Value, Value, Value]
@@ -152,7 +159,7 @@ type ThreeApart = [readonly Value[], readonly Value[], readonly Value[]]
 export function bartDecoder(g: GraphBuilder, config: BartConfig, { segments, rows }: DecoderInputs): DecoderOutputs {
   const b = new Blocks(g, config)
   const { layers, heads } = config
-  const like = segments.map(({ positions }) => positions)
+  const like = segments.map(({ positions }) => positions.shape)
   const cross = crossAttention(g, config, segments)
   const [keys, values]: [Value[], Value[]] = [[], []]
 
@@ -199,11 +206,31 @@ function crossAttention(g: GraphBuilder, config: BartConfig, segments: readonly 
   if (sources.length === 0)
     return { made: null, of: (l, queries) => queries.map((q, s) => g.crossAttention([q, ...before(s, l)], heads)) }
   assert.equal(sources.length, segments.length, 'either all segments have a source or none')
-  const like = sources.map(({ positions }) => positions)
-  const { self, cross } = bartEncoder(g, config, sources)
+  const { hidden, shapes, self } = encoded(g, config, sources)
+  const { keys, values } = bartCross(g, config, hidden)
   const of = (l: number, queries: readonly Value[]): readonly Value[] => {
-    const [k, v] = [cross.keys[l]!, cross.values[l]!].map((each) => apart(g, each, like)) as [Value[], Value[]]
+    const [k, v] = [keys[l]!, values[l]!].map((each) => apart(g, each, shapes)) as [Value[], Value[]]
     return queries.map((q, s) => g.crossAttention([q, ...before(s, l), k[s]!, v[s]!, sources[s]!.lengths], heads))
   }
-  return { made: { encoder_self: self, cross }, of }
+  return { made: { encoder_self: self, cross: { keys, values } }, of }
+}
+
+/** Sources that the encoder reads here, and those that were read before, in their order. */
+function encoded(
+  g: GraphBuilder,
+  config: BartConfig,
+  sources: readonly (SourceSegment | EncodedSource)[],
+): { readonly hidden: Value; readonly shapes: readonly Shape[]; readonly self: KeysAndValues } {
+  const shapeOf = (each: SourceSegment | EncodedSource): Shape =>
+    'hidden' in each ? each.hidden.shape.slice(0, 2) : each.positions.shape
+  const unread = sources.filter((each): each is SourceSegment => !('hidden' in each))
+  const read = unread.length === 0 ? null : bartEncoder(g, config, unread)
+  const parts = read === null ? [] : [...apart(g, read.hidden, unread.map(shapeOf))]
+  const all = sources.map((each) => ('hidden' in each ? each.hidden : (parts.shift() as Value)))
+  const isAsRead = read !== null && unread.length === sources.length
+  return {
+    hidden: isAsRead ? read.hidden : joined(g, all, 'X'),
+    shapes: sources.map(shapeOf),
+    self: read?.self ?? { keys: [], values: [] },
+  }
 }

@@ -3,10 +3,9 @@ import { GraphBuilder } from '../graph/builder.ts'
 import { makeGraph, type Graph } from '../graph/graph.ts'
 import type { Value } from '../graph/ops.ts'
 import type { Dim } from '../graph/shape.ts'
-import type { EncoderOutputs } from './bart.ts'
 import type { ModelConfig } from './config.ts'
 import type { Model, PrefixPlace } from './model.ts'
-import type { LayerPast, Past, SourceSegment } from './segments.ts'
+import type { KeysAndValues, LayerPast, Past, SourceSegment } from './segments.ts'
 
 type Heads = Pick<ModelConfig, 'heads' | 'headDim'>
 
@@ -53,7 +52,7 @@ export function forwardGraph(
 export function sourceGraph(
   config: ModelConfig,
   layers: number,
-  encoder: (g: GraphBuilder, sources: readonly SourceSegment[]) => EncoderOutputs,
+  cross: (g: GraphBuilder, source: SourceSegment) => KeysAndValues,
 ): Graph {
   const g = new GraphBuilder()
   const source = {
@@ -62,7 +61,7 @@ export function sourceGraph(
     lengths: g.input('lengths', ['B'], 'int32'),
     past: pastInputs(g, config, 'past', layers, ['B', 'P']),
   }
-  const { keys, values } = encoder(g, [source]).cross
+  const { keys, values } = cross(g, source)
   return makeGraph({ cross: g.stack(keys.flatMap((key, l) => [key, values[l] as Value])) })
 }
 

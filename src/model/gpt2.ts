@@ -48,7 +48,7 @@ export function gpt2Decoder(g: GraphBuilder, config: Gpt2Config, { segments, row
   const table = gpt2Embedding(g, config)
   const keys: Value[] = []
   const values: Value[] = []
-  const like = segments.map(({ positions }) => positions)
+  const like = segments.map(({ positions }) => positions.shape)
 
   const embedded = segments.map(({ tokens, positions }) =>
     g.add(tokens.dtype === 'int32' ? g.gather(table, tokens) : tokens, g.gather(weight('wpe.weight'), positions)),

@@ -6,7 +6,7 @@ import type { GraphBuilder } from '../graph/builder.ts'
 import type { Graph } from '../graph/graph.ts'
 import type { Value } from '../graph/ops.ts'
 import type { Weights } from '../tensor/weights.ts'
-import { bartDecoder, bartEmbedding, bartEncoder, bartWeights } from './bart.ts'
+import { bartCross, bartDecoder, bartEmbedding, bartEncoder, bartWeights } from './bart.ts'
 import { readBartConfig } from './bart-config.ts'
 import { openWeights, type TensorSpec } from './checkpoint.ts'
 import { readGpt2Config, type ModelConfig } from './config.ts'
@@ -14,7 +14,7 @@ import { Fields, type Json } from './fields.ts'
 import { forwardGraph, sourceGraph } from './forward.ts'
 import { answering, continuing, type Framing } from './framing.ts'
 import { gpt2Decoder, gpt2Embedding, gpt2Weights } from './gpt2.ts'
-import type { DecoderInputs, DecoderOutputs, PlaceName } from './segments.ts'
+import type { DecoderInputs, DecoderOutputs, PlaceName, SourceSegment } from './segments.ts'
 
 /** A kind of attention that takes keys and values from outside, in each of so many layers. */
 export interface PrefixPlace {
@@ -44,6 +44,8 @@ export interface Model {
   embedding(g: GraphBuilder): Value
   /** Adds the decoder to a graph, and the encoder where segments have sources. */
   decoder(g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs
+  /** Adds the encoder alone: what the decoder sees of a source, [B, S, width]; null: the model has none. */
+  readonly encoder: ((g: GraphBuilder, source: SourceSegment) => Value) | null
   /** Prefill, decode step or both at once; see `forwardGraph`. */
   forwardGraph(segments?: number): Graph
   /** The encoder alone; null: the model has none. See `sourceGraph`. */
@@ -91,6 +93,7 @@ async function openGpt2(folder: string, json: Json, file: string): Promise<Opene
     sourceMax: 0,
     embedding: (g) => gpt2Embedding(g, config),
     decoder,
+    encoder: null,
     forwardGraph: (segments = 1) => forwardGraph(config, places, decoder, segments),
     sourceGraph: () => null,
   }
@@ -102,6 +105,7 @@ async function openBart(folder: string, json: Json, file: string): Promise<Opene
   const { weights, sha256 } = await openWeights(folder, bartWeights(read))
   const config = { ...read, hasLogitsBias: weights.tensors.has('final_logits_bias') }
   const decoder = (g: GraphBuilder, inputs: DecoderInputs): DecoderOutputs => bartDecoder(g, config, inputs)
+  const encoder = (g: GraphBuilder, source: SourceSegment): Value => bartEncoder(g, config, [source]).hidden
   const places = [
     { attachment: 'decoder_self', layers: config.layers },
     { attachment: 'cross', layers: config.layers },
@@ -117,8 +121,10 @@ async function openBart(folder: string, json: Json, file: string): Promise<Opene
     sourceMax: config.positionsMax,
     embedding: (g) => bartEmbedding(g, config),
     decoder,
+    encoder,
     forwardGraph: (segments = 1) => forwardGraph(config, places, decoder, segments),
-    sourceGraph: () => sourceGraph(config, config.encoder.layers, (g, sources) => bartEncoder(g, config, sources)),
+    sourceGraph: () =>
+      sourceGraph(config, config.encoder.layers, (g, source) => bartCross(g, config, encoder(g, source))),
   }
 }
 

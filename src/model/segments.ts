@@ -1,6 +1,7 @@
 // What goes into a decoder and what comes out of it, whichever model it belongs to.
 import type { GraphBuilder } from '../graph/builder.ts'
 import type { Value } from '../graph/ops.ts'
+import type { Shape } from '../graph/shape.ts'
 
 /** Where a model's attention takes keys and values from outside. */
 export type PlaceName = 'decoder_self' | 'cross' | 'encoder_self'
@@ -32,6 +33,14 @@ export interface SourceSegment {
   readonly past: Past
 }
 
+/** What an encoder made of such sources, once and for all where nothing in it is trained. */
+export interface EncodedSource {
+  /** [B, S, width]; behind a source's own positions anything. */
+  readonly hidden: Value
+  /** int32 [B]: positions of each source. */
+  readonly lengths: Value
+}
+
 /** Sequences of one length over one past. */
 export interface DecoderSegment {
   /** int32 [B, T]; or float32 [B, T, width], embeddings in the place of the tokens'. */
@@ -41,8 +50,8 @@ export interface DecoderSegment {
   readonly past: Past
   /** Of a model with an encoder: what its cross-attention sees, before the source or with it. */
   readonly cross?: Past
-  /** Read by the encoder and seen behind `cross`; absent where that has it already. All segments of a graph have one, or none. */
-  readonly source?: SourceSegment
+  /** Read by the encoder, or read before, and seen behind `cross`; absent where that has it already. All segments of a graph have one, or none. */
+  readonly source?: SourceSegment | EncodedSource
 }
 
 export interface DecoderInputs {
@@ -68,7 +77,7 @@ export interface DecoderOutputs {
   /** What self-attention made of the tokens. */
   readonly keys: readonly Value[]
   readonly values: readonly Value[]
-  /** The same of the sources, in the attention of the encoder and in that between the two; null: there were none. */
+  /** The same of the sources, in the attention of the encoder that read them here and in that between the two; null: there were none. */
   readonly sourceKeysAndValues: Readonly<Record<'encoder_self' | 'cross', KeysAndValues>> | null
 }
 
@@ -77,11 +86,11 @@ export function joined(g: GraphBuilder, parts: readonly Value[], rows: string): 
   return parts.length === 1 ? (parts[0] as Value) : g.joinRows(parts, rows)
 }
 
-/** The way back: `like` are int32 [B, T] of each segment. */
-export function apart(g: GraphBuilder, x: Value, like: readonly Value[]): readonly Value[] {
-  if (like.length === 1) return [x]
+/** The way back: `shapes` are [B, T] of each segment. */
+export function apart(g: GraphBuilder, x: Value, shapes: readonly Shape[]): readonly Value[] {
+  if (shapes.length === 1) return [x]
   return g.splitRows(
     x,
-    like.map(({ shape }) => [...shape, x.shape.at(-1) as number]),
+    shapes.map((shape) => [...shape, x.shape.at(-1) as number]),
   )
 }

@@ -7,10 +7,11 @@ import { float32 } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { epochBatches } from './batches.ts'
 import { encodeExamples, lengthOf, type EncodedExample } from './encode.ts'
-import { batchFeeds, lossWeight } from './feeds.ts'
+import { batchFeeds, lossWeight, sourceFeeds } from './feeds.ts'
 import { evaluationGraph } from './graphs.ts'
 import type { Example } from './options.ts'
 import { foldedShape, shapeOn, type PrefixShape } from './parameters.ts'
+import type { SourceMemory } from './source-memory.ts'
 
 /** More held-out examples than this do not make the loss surer by enough to be worth their time. */
 const evaluationExamplesMax = 256
@@ -19,11 +20,18 @@ const batchSize = 16
 
 export class Evaluator {
   readonly #program: Program | null
+  readonly #sources: SourceMemory | null
   readonly #shape: PrefixShape
   readonly #batches: readonly (readonly EncodedExample[])[]
 
-  private constructor(program: Program | null, shape: PrefixShape, examples: readonly EncodedExample[]) {
+  private constructor(
+    program: Program | null,
+    shape: PrefixShape,
+    examples: readonly EncodedExample[],
+    sources: SourceMemory | null,
+  ) {
     this.#program = program
+    this.#sources = sources
     this.#shape = foldedShape(shape)
     const lengths = examples.map(lengthOf)
     this.#batches = epochBatches(lengths, batchSize, 0, 0).map((batch) =>
@@ -31,14 +39,17 @@ export class Evaluator {
     )
   }
 
+  /** `sources`, in float32, spares reading them again at each evaluation. */
   static async open(
     runtime: Runtime,
     model: Model,
     shape: PrefixShape,
     heldOut: readonly EncodedExample[],
+    sources: SourceMemory | null = null,
   ): Promise<Evaluator> {
-    const program = heldOut.length === 0 ? null : await runtime.compile(evaluationGraph(model, shape), model.weights)
-    return new Evaluator(program, shape, heldOut.slice(0, evaluationExamplesMax))
+    const graph = evaluationGraph(model, shape, { encoded: sources !== null })
+    const program = heldOut.length === 0 ? null : await runtime.compile(graph, model.weights)
+    return new Evaluator(program, shape, heldOut.slice(0, evaluationExamplesMax), sources)
   }
 
   get isEmpty(): boolean {
@@ -55,9 +66,9 @@ export class Evaluator {
     for (const batch of this.#batches) {
       if (examples >= examplesMax) break
       examples += batch.length
-      const feeds = batchFeeds(batch, this.#shape, lossWeight(batch, 'mean'))
       const outputs = await (this.#program as Program).run({
-        ...feeds,
+        ...batchFeeds(batch, this.#shape, lossWeight(batch, 'mean')),
+        ...(this.#sources === null ? sourceFeeds(batch) : await this.#sources.feeds(batch)),
         keys: float32(keys, extents),
         values: float32(values, extents),
       })

@@ -18,8 +18,8 @@ export function lossWeight(examples: readonly EncodedExample[], reduction: Train
 
 /**
  * int32 tokens and positions [B, T], rows, labels [R] and lossWeights [R] with R the batch's target tokens, each of `weight`;
- * int32 pastLengths [1], or [B, T] for an infix. Of examples with sources also int32 source.tokens and source.positions [B, S],
- * source.lengths [B], and noLengths [1] where places have no prefix. Rows are padded at their end, where causal attention keeps them out of sight.
+ * int32 pastLengths [1], or [B, T] for an infix; and noLengths [1] where places have no prefix. Of examples with sources there
+ * are `sourceFeeds` too. Rows are padded at their end, where causal attention keeps them out of sight.
  */
 export function batchFeeds(
   batch: readonly EncodedExample[],
@@ -47,7 +47,6 @@ export function batchFeeds(
     })
   })
   return {
-    ...sourceFeeds(batch),
     ...(isPartial && { noLengths: int32(Int32Array.of(0), [1]) }),
     tokens: int32(tokens, [batch.length, width]),
     positions: int32(positions, [batch.length, width]),
@@ -59,7 +58,8 @@ export function batchFeeds(
   }
 }
 
-function sourceFeeds(batch: readonly EncodedExample[]): Feeds {
+/** int32 source.tokens and source.positions [B, S] and source.lengths [B]; without sources nothing. See `SourceMemory` for those that were read before. */
+export function sourceFeeds(batch: readonly EncodedExample[]): Feeds {
   const sources = batch.flatMap(({ source }) => (source === undefined ? [] : [source]))
   if (sources.length === 0) return {}
   const { tokens, positions, lengths } = paddedSources(sources)

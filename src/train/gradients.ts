@@ -4,11 +4,12 @@ import type { Feeds } from '../runtime/runtime.ts'
 import type { ResidentTrainables } from '../runtime/training.ts'
 import { dropoutFeeds } from './dropout.ts'
 import type { EncodedExample } from './encode.ts'
-import { batchFeeds, fixedFeeds, lossWeight, parameterFeeds } from './feeds.ts'
+import { batchFeeds, fixedFeeds, lossWeight, parameterFeeds, sourceFeeds } from './feeds.ts'
 import { gradientOf } from './graphs.ts'
 import type { Parameters, PrefixShape } from './parameters.ts'
 import type { TrainingPlan } from './plan.ts'
 import type { SharedSteps, StepMember } from './shared-steps.ts'
+import type { SourceMemory } from './source-memory.ts'
 
 export interface StepGradients {
   /** Mean loss per target token. */
@@ -33,10 +34,14 @@ export class GradientSteps {
   readonly #member: StepMember
   readonly #shape: PrefixShape
   readonly #plan: GradientPlan
+  /** null: the encoder is in the graph, or there is none. */
+  readonly #sources: SourceMemory | null
 
   /** Takes a place in `steps` until `leave`. `form`: the runtime's, of products with frozen weights. */
   constructor(steps: SharedSteps, shape: PrefixShape, plan: GradientPlan, form = 'float32') {
-    this.#member = steps.join({ shape, dropout: plan.dropout > 0, smoothing: plan.labelSmoothing, form })
+    this.#sources = steps.sourcesOf(shape, form)
+    const encoded = this.#sources !== null
+    this.#member = steps.join({ shape, dropout: plan.dropout > 0, encoded, smoothing: plan.labelSmoothing, form })
     this.#shape = shape
     this.#plan = plan
   }
@@ -92,7 +97,8 @@ export class GradientSteps {
     const shared = { ...given, ...(dropout > 0 && dropoutFeeds(this.#shape, dropout, seed, step)) }
     let [loss, count] = [0, 0]
     for (const [i, batch] of batches.entries()) {
-      const tokenLosses = await run({ ...batchFeeds(batch, this.#shape, weight), ...shared }, i)
+      const sources = this.#sources === null ? sourceFeeds(batch) : await this.#sources.feeds(batch)
+      const tokenLosses = await run({ ...batchFeeds(batch, this.#shape, weight), ...sources, ...shared }, i)
       for (const value of tokenLosses) loss += value
       count += tokenLosses.length
     }

@@ -1,4 +1,5 @@
 // The graphs of training: loss with gradients, loss alone, and the fold from parameters to keys and values.
+import assert from 'node:assert/strict'
 import { GraphBuilder } from '../graph/builder.ts'
 import { gradient } from '../graph/gradient.ts'
 import { makeGraph, type Graph } from '../graph/graph.ts'
@@ -18,12 +19,16 @@ export interface TrainingGraphOptions {
   readonly smoothing?: number
   /** Whether the masks of `dropoutFeeds` are inputs. */
   readonly dropout?: boolean
+  /** Whether sources come as the encoder left them, `source.hidden` (`SourceMemory`), and not as tokens. */
+  readonly encoded?: boolean
 }
 
 /** One training among those that share a step. */
 export interface GraphMember {
   readonly shape: PrefixShape
   readonly dropout: boolean
+  /** As in `TrainingGraphOptions`. */
+  readonly encoded: boolean
 }
 
 /** Goes before the names of a member's own inputs and outputs; a member alone needs none. */
@@ -36,9 +41,9 @@ export const scopeOf = (member: number, members: number): string => (members ===
 export function trainingGraph(
   model: Pick<Model, 'decoder' | 'places'>,
   shape: PrefixShape,
-  { smoothing = 0, dropout = false }: TrainingGraphOptions = {},
+  { smoothing = 0, dropout = false, encoded = false }: TrainingGraphOptions = {},
 ): Graph {
-  return sharedTrainingGraph(model, [{ shape, dropout }], smoothing)
+  return sharedTrainingGraph(model, [{ shape, dropout, encoded }], smoothing)
 }
 
 /**
@@ -52,11 +57,12 @@ export function sharedTrainingGraph(
   smoothing: number,
 ): Graph {
   const g = new GraphBuilder()
-  const parts = members.map(({ shape, dropout }, m) => {
+  const parts = members.map(({ shape, dropout, encoded }, m) => {
     const scope = scopeOf(m, members.length)
     const own = new GraphBuilder(scope)
     const prefix = prefixValues(own, model, shape)
-    const segment = segmentOf(own, scope, model, shape, dropout ? dropOut(own, prefix, shape) : prefix)
+    const values = dropout ? dropOut(own, prefix, shape) : prefix
+    const segment = segmentOf(own, { scope, model, shape, encoded }, values)
     return { scope, segment, trainables: prefix.trainables }
   })
   const segments = parts.map(({ segment }) => segment)
@@ -69,10 +75,14 @@ export function sharedTrainingGraph(
 }
 
 /** The same without gradients, over finished keys and values. */
-export function evaluationGraph(model: Pick<Model, 'decoder' | 'places'>, shape: PrefixShape): Graph {
+export function evaluationGraph(
+  model: Pick<Model, 'decoder' | 'places'>,
+  shape: PrefixShape,
+  { encoded = false }: Pick<TrainingGraphOptions, 'encoded'> = {},
+): Graph {
   const g = new GraphBuilder()
   const folded = foldedShape(shape)
-  const segment = segmentOf(g, '', model, folded, prefixValues(g, model, folded))
+  const segment = segmentOf(g, { scope: '', model, shape: folded, encoded }, prefixValues(g, model, folded))
   return makeGraph({ tokenLosses: lossesOf(g, model, [segment], 0) })
 }
 
@@ -82,12 +92,29 @@ export function foldGraph(model: Pick<Model, 'decoder' | 'places'>, shape: Prefi
   return makeGraph({ 'folded.keys': keys, 'folded.values': values })
 }
 
+/** The encoder over some sources without a prefix. Inputs: as the source's of `trainingGraph`, and noLengths [1]. Output: hidden, [B, S, width]. */
+export function encoderGraph({ name, encoder, places, config }: Model): Graph {
+  assert.ok(encoder !== null, `${name} has no encoder`)
+  const g = new GraphBuilder()
+  const layers = places.find(({ attachment }) => attachment === 'encoder_self')?.layers ?? 0
+  const past = { layers: emptyLayers(g, layers, config), lengths: g.input('noLengths', [1], 'int32') }
+  return makeGraph({ hidden: encoder(g, { ...sourceInputs(g, 'B', 'S'), past }) })
+}
+
 /** A batch and the prefix it is read with. */
 function segmentOf(
   g: GraphBuilder,
-  scope: string,
-  { places }: Pick<Model, 'places'>,
-  shape: PrefixShape,
+  {
+    scope,
+    model: { places },
+    shape,
+    encoded,
+  }: {
+    readonly scope: string
+    readonly model: Pick<Model, 'places'>
+    readonly shape: PrefixShape
+    readonly encoded: boolean
+  },
   prefix: PrefixValues,
 ): DecoderSegment {
   const [batch, length, sourceLength] = [`${scope}B`, `${scope}T`, `${scope}S`]
@@ -102,15 +129,25 @@ function segmentOf(
       return [attachment, { layers: emptyLayers(g, layers, shape), lengths: none[0] as Value }]
     }),
   )
-  const read = (name: string, dim: string): Pick<DecoderSegment, 'tokens' | 'positions'> => ({
-    tokens: g.input(`${name}tokens`, [batch, dim], 'int32'),
-    positions: g.input(`${name}positions`, [batch, dim], 'int32'),
-  })
-  return segmentOver(pasts, read('', length), () => ({
-    ...read('source.', sourceLength),
-    lengths: g.input('source.lengths', [batch], 'int32'),
-  }))
+  return segmentOver(pasts, tokenInputs(g, '', batch, length), () =>
+    encoded
+      ? {
+          hidden: g.input('source.hidden', [batch, sourceLength, shape.heads * shape.headDim]),
+          lengths: g.input('source.lengths', [batch], 'int32'),
+        }
+      : sourceInputs(g, batch, sourceLength),
+  )
 }
+
+const tokenInputs = (g: GraphBuilder, name: string, batch: string, dim: string) => ({
+  tokens: g.input(`${name}tokens`, [batch, dim], 'int32'),
+  positions: g.input(`${name}positions`, [batch, dim], 'int32'),
+})
+
+const sourceInputs = (g: GraphBuilder, batch: string, dim: string) => ({
+  ...tokenInputs(g, 'source.', batch, dim),
+  lengths: g.input('source.lengths', [batch], 'int32'),
+})
 
 /** −log p of each target token, [R]; smoothed. */
 function lossesOf(

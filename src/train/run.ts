@@ -71,11 +71,12 @@ export async function openTrainer(
   const began = checkpoint === null ? undefined : formOfCheckpoint(checkpoint)
   const isFast = plan.precision === 'fast'
   const form = isFast ? await runtime.fastForm(trainingGraph(model, shape), model.weights, began) : 'float32'
+  const steps = parts.steps ?? new SharedSteps(runtime, model)
   const [fold, evaluator] = await Promise.all([
     runtime.compile(foldGraph(model, shape), model.weights),
-    Evaluator.open(runtime, model, shape, data.encodedHeldOut),
+    Evaluator.open(runtime, model, shape, data.encodedHeldOut, steps.sourcesOf(shape, 'float32')),
   ])
-  const gradients = new GradientSteps(parts.steps ?? new SharedSteps(runtime, model), shape, plan, form)
+  const gradients = new GradientSteps(steps, shape, plan, form)
   const trainer = new Trainer({ parts, data, plan, shape, form, gradients, fold, evaluator })
   try {
     if (checkpoint !== null) trainer.resume(checkpoint)

@@ -5,7 +5,8 @@ import type { Feeds, Runtime } from '../runtime/runtime.ts'
 import type { TrainingOutputs, TrainingProgram, TrainingUpdate } from '../runtime/training.ts'
 import { float32, int32, type Tensor } from '../tensor/tensor.ts'
 import { gradientOf, scopeOf, sharedTrainingGraph, type GraphMember } from './graphs.ts'
-import { parameterShapes } from './parameters.ts'
+import { parameterShapes, type PrefixShape } from './parameters.ts'
+import { isEncoderFrozen, SourceMemory } from './source-memory.ts'
 
 /**
  * Positions of one step; trainings beyond that take steps of their own. Few rows leave a processor waiting for weights and gain
@@ -16,6 +17,8 @@ const stepPositionsMax = 640
 const keptBytesMax = 3 * 2 ** 30
 /** What a position's forward and backward pass keep for each layer, in vectors of the model's width: measured for GPT-2 124M, its head's share included. */
 const vectorsPerLayer = 45
+/** The same of a position that was encoded before: keys and values, as they are made and by head. */
+const encodedVectorsPerLayer = 4
 /** Those that are ready wait for the others so long: they may be measuring, or writing a checkpoint. */
 const waitMsMax = 100
 
@@ -76,6 +79,7 @@ export class SharedSteps {
   readonly #model: Model
   /** Least recently used first: a Map keeps the order in which keys were set. */
   readonly #programs = new Map<string, Kept>()
+  readonly #sources = new Map<string, SourceMemory>()
   readonly #pending: Request[] = []
   #members = 0
   #places = 0
@@ -85,6 +89,14 @@ export class SharedSteps {
   constructor(runtime: Runtime, model: Model) {
     this.#runtime = runtime
     this.#model = model
+  }
+
+  /** The sources of trainings whose places leave the encoder alone, kept as long as anybody has a place; null: it has to read them in each step, or there is none. */
+  sourcesOf(shape: PrefixShape, form: string): SourceMemory | null {
+    if (!isEncoderFrozen(this.#model, shape)) return null
+    const memory = this.#sources.get(form) ?? new SourceMemory(this.#runtime, this.#model, form)
+    this.#sources.set(form, memory)
+    return memory
   }
 
   /** Trainings that have a place. */
@@ -102,7 +114,9 @@ export class SharedSteps {
           assert.ok(here, 'a training that left takes no more steps')
           const positions = (feeds['tokens']?.data.length ?? 0) + (feeds['source.tokens']?.data.length ?? 0)
           const key = `${JSON.stringify(kind)}${update === null ? '' : ' with its update'}`
-          const request = { kind, key, feeds, update, place, positions, bytes: this.#bytesOf(positions) }
+          const encoded = (feeds['source.hidden']?.data.length ?? 0) / this.#model.config.width
+          const bytes = this.#bytesOf(positions, vectorsPerLayer) + this.#bytesOf(encoded, encodedVectorsPerLayer)
+          const request = { kind, key, feeds, update, place, positions, bytes }
           this.#pending.push({ ...request, resolve, reject })
           this.#wake()
         }),
@@ -111,7 +125,7 @@ export class SharedSteps {
         here = false
         this.#members -= 1
         this.#wake()
-        if (this.#members === 0) void this.#forget(0)
+        if (this.#members === 0) void this.#forgetAll()
       },
     }
   }
@@ -168,9 +182,9 @@ export class SharedSteps {
     return program
   }
 
-  #bytesOf(positions: number): number {
+  #bytesOf(positions: number, vectors: number): number {
     const { layers, width } = this.#model.config
-    return positions * layers * vectorsPerLayer * width * 4
+    return positions * layers * vectors * width * 4
   }
 
   async #compile(requests: readonly Request[]): Promise<TrainingProgram> {
@@ -187,6 +201,12 @@ export class SharedSteps {
       run: async (feeds) => ({ outputs: await program.run(feeds), gradientNorms: [] }),
       dispose: () => program.dispose(),
     }
+  }
+
+  async #forgetAll(): Promise<void> {
+    const sources = [...this.#sources.values()]
+    this.#sources.clear()
+    await Promise.all([this.#forget(0), ...sources.map((each) => each.forget())])
   }
 
   async #forget(bytesMax: number): Promise<void> {

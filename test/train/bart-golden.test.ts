@@ -4,8 +4,8 @@ import { GraphBuilder } from '../../src/graph/builder.ts'
 import { makeGraph, type Graph } from '../../src/graph/graph.ts'
 import { openModel, type Model } from '../../src/model/model.ts'
 import { AdamW, untrained } from '../../src/train/adamw.ts'
-import { batchFeeds, lossWeight, parameterFeeds } from '../../src/train/feeds.ts'
-import { foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
+import { batchFeeds, lossWeight, parameterFeeds, sourceFeeds } from '../../src/train/feeds.ts'
+import { encoderGraph, foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
 import { parameterShapes, shapeOn, type Parameters, type PrefixShape } from '../../src/train/parameters.ts'
 import { learningRateAt } from '../../src/train/schedule.ts'
 import type { Feeds } from '../../src/runtime/runtime.ts'
@@ -23,7 +23,10 @@ const [direct, network] = [on(0), on(golden.middle)]
 
 /** What crosses from host to runtime in a training step, but for the parameters. */
 function feedsOf(shape: PrefixShape, name: string, reduction: 'sum' | 'mean'): Feeds {
-  const feeds = batchFeeds(bartExamples, shape, lossWeight(bartExamples, reduction))
+  const feeds = {
+    ...batchFeeds(bartExamples, shape, lossWeight(bartExamples, reduction)),
+    ...sourceFeeds(bartExamples),
+  }
   return name === 'reference' ? { ...feeds, lossWeights: inFloat64(feeds['lossWeights'] as Tensor) } : feeds
 }
 const tensorsOf = (group: Readonly<Record<string, { shape: readonly number[]; data: readonly number[] }>>): Feeds =>
@@ -46,6 +49,22 @@ for (const { name, skip, tolerance, run } of runsOf(model)) {
       const shape = on(0, places)
       const parameters = pick(golden.prefix, places)
       const outputs = await run(trainingGraph(model, shape), { ...feedsOf(shape, name, 'sum'), ...parameters })
+      assertClose('token losses', outputs['tokenLosses']!.data, tokenLosses.data, tolerance)
+      for (const [parameter, expected] of Object.entries(gradients)) {
+        assertClose(`gradient of ${parameter}`, outputs[gradientOf(parameter)]!.data, expected.data, tolerance)
+      }
+    })
+  }
+
+  for (const { places, tokenLosses, gradients } of golden.expected.subsets) {
+    if (places.includes('encoder_self')) continue
+    test(`${name}: at ${places.join(' and ')} it does so over sources that were read before`, { skip }, async () => {
+      const shape = on(0, places)
+      const noLengths = int32(Int32Array.of(0), [1])
+      const { hidden } = await run(encoderGraph(model), { ...sourceFeeds(bartExamples), noLengths })
+      const { 'source.tokens': _t, 'source.positions': _p, ...feeds } = feedsOf(shape, name, 'sum')
+      const fed = { ...feeds, 'source.hidden': hidden as Tensor, ...pick(golden.prefix, places) }
+      const outputs = await run(trainingGraph(model, shape, { encoded: true }), fed)
       assertClose('token losses', outputs['tokenLosses']!.data, tokenLosses.data, tolerance)
       for (const [parameter, expected] of Object.entries(gradients)) {
         assertClose(`gradient of ${parameter}`, outputs[gradientOf(parameter)]!.data, expected.data, tolerance)
@@ -130,7 +149,7 @@ for (const [which, folder, expected] of [
       const segment = { ...read('', 'T'), past: decoder!, cross: cross!, source }
       const { hidden, table, bias } = folder.decoder(g, { segments: [segment], rows: g.input('rows', ['R'], 'int32') })
       const graph = makeGraph({ logits: g.linear(hidden, table, bias, { transposed: true }) })
-      const fed = batchFeeds(bartExamples, shape, 1)
+      const fed = { ...batchFeeds(bartExamples, shape, 1), ...sourceFeeds(bartExamples) }
       const wanted = ['tokens', 'positions', 'rows', 'source.tokens', 'source.positions', 'source.lengths', 'noLengths']
       const { logits } = await run(graph, Object.fromEntries(wanted.map((each) => [each, fed[each] as Tensor])))
       assertClose('logits', logits!.data, expected.data, tolerance)
