@@ -6,7 +6,7 @@ import type { Feeds } from '../../src/runtime/runtime.ts'
 import { float32, int32, sizeOf, type Tensor } from '../../src/tensor/tensor.ts'
 import { dropoutFeeds } from '../../src/train/dropout.ts'
 import type { EncodedExample } from '../../src/train/encode.ts'
-import { batchFeeds, fixedFeeds } from '../../src/train/feeds.ts'
+import { batchFeeds, fixedFeeds, sourceFeeds } from '../../src/train/feeds.ts'
 import { evaluationGraph, scopeOf, sharedTrainingGraph, type GraphMember } from '../../src/train/graphs.ts'
 import type { PrefixVariant } from '../../src/train/options.ts'
 import { foldedShape, parameterShapes, shapeOn } from '../../src/train/parameters.ts'
@@ -34,6 +34,8 @@ export interface MemberOptions {
   readonly variant?: PrefixVariant
   readonly dropout?: boolean
   readonly places?: readonly string[]
+  /** Whether sources come as the encoder left them. */
+  readonly encoded?: boolean
 }
 
 export interface TrainingCase {
@@ -43,9 +45,13 @@ export interface TrainingCase {
 
 function memberOf(
   model: Model,
-  { prefixLength = 5, network = 0, variant = 'prefix', dropout = false, places }: MemberOptions,
+  { prefixLength = 5, network = 0, variant = 'prefix', dropout = false, places, encoded = false }: MemberOptions,
 ): GraphMember {
-  return { shape: shapeOn(model, { prefixLength, reparametrization: network, variant }, places ?? null), dropout }
+  return {
+    shape: shapeOn(model, { prefixLength, reparametrization: network, variant }, places ?? null),
+    dropout,
+    encoded,
+  }
 }
 
 /** A step of one training, or of several. */
@@ -58,7 +64,7 @@ export function evaluationCase(model: Model, options: MemberOptions): TrainingCa
   const { shape } = memberOf(model, options)
   return {
     graph: evaluationGraph(model, shape),
-    feeds: feedsOf(model, [{ shape: foldedShape(shape), dropout: false }]),
+    feeds: feedsOf(model, [{ shape: foldedShape(shape), dropout: false, encoded: false }]),
   }
 }
 
@@ -67,12 +73,15 @@ function feedsOf(model: Model, members: readonly GraphMember[]): Feeds {
   const joined: Record<'rows' | 'labels' | 'lossWeights', number[]> = { rows: [], labels: [], lossWeights: [] }
   const feeds: Record<string, Tensor> = {}
   let positions = 0
-  for (const [m, { shape, dropout }] of members.entries()) {
+  for (const [m, { shape, dropout, encoded }] of members.entries()) {
     const examples = model.places.length > 1 ? bartExamples : texts
     // Members have batches of their own sizes.
-    const { rows, labels, lossWeights, ...batch } = batchFeeds(examples.slice(m % 2), shape, 1 / (m + 3))
+    const chosen = examples.slice(m % 2)
+    const { rows, labels, lossWeights, ...batch } = batchFeeds(chosen, shape, 1 / (m + 3))
+    const sources = sourceFeeds(chosen)
     const own: Record<string, Tensor> = {
       ...batch,
+      ...(encoded ? encodedFeeds(sources, random, shape.heads * shape.headDim) : sources),
       ...fixedFeeds(shape),
       ...(dropout && dropoutFeeds(shape, 0.3, seed, m)),
     }
@@ -94,4 +103,11 @@ function feedsOf(model: Model, members: readonly GraphMember[]): Feeds {
     labels: int32(Int32Array.from(joined.labels), [count]),
     lossWeights: float32(Float32Array.from(joined.lossWeights), [count]),
   }
+}
+
+/** Something in the place of what an encoder leaves. */
+function encodedFeeds(sources: Feeds, random: Random, width: number): Feeds {
+  const extents = [...sources['source.tokens']!.shape, width]
+  const hidden = Float32Array.from({ length: sizeOf(extents) }, () => random.normal())
+  return { 'source.hidden': float32(hidden, extents), 'source.lengths': sources['source.lengths']! }
 }

@@ -10,9 +10,11 @@ import { OwnCode, slowerReason } from '../../src/runtime/onnx/own-code.ts'
 import { evaluate } from '../../src/runtime/reference/reference.ts'
 import type { Feeds, Program } from '../../src/runtime/runtime.ts'
 import { StagedProgram } from '../../src/runtime/staged-program.ts'
-import type { TensorData } from '../../src/tensor/tensor.ts'
-import { foldGraph } from '../../src/train/graphs.ts'
+import { int32, type TensorData } from '../../src/tensor/tensor.ts'
+import { sourceFeeds } from '../../src/train/feeds.ts'
+import { encoderGraph, foldGraph } from '../../src/train/graphs.ts'
 import { prefixShape } from '../../src/train/parameters.ts'
+import { bartExamples } from '../golden/bart.ts'
 import { assertClose } from '../golden/gpt2.ts'
 import { bart, evaluationCase, gpt2, otherBart, seed, trainingCase } from '../graph/training-graphs.ts'
 import { referenceWeights } from '../train/golden-runs.ts'
@@ -65,6 +67,12 @@ test('programs over the same weights share what was packed of them, and others d
   assert.notEqual(own.loaded(gpt2.weights), own.loaded(bart.weights))
 })
 
+/** Sources of the encoder, with no prefix. */
+const encoderCase = {
+  graph: encoderGraph(bart),
+  feeds: { ...sourceFeeds(bartExamples), noLengths: int32(Int32Array.of(0), [1]) },
+}
+
 type Answer = Readonly<Record<string, TensorData>>
 
 async function answerOf(program: Program, feeds: Feeds): Promise<Answer> {
@@ -86,9 +94,15 @@ for (const [what, model, { graph, feeds }] of [
   ['GPT-2, an evaluation', gpt2, evaluationCase(gpt2, {})],
   ['BART, all places', bart, trainingCase(bart, [{}], 0.1)],
   ['BART, cross-attention alone', bart, trainingCase(bart, [{ places: ['cross'] }])],
+  [
+    'BART over sources that were read',
+    bart,
+    trainingCase(bart, [{ places: ['cross', 'decoder_self'], encoded: true }]),
+  ],
   ['BART, networks', bart, trainingCase(bart, [{ network: 6 }])],
   ['BART, members at different places', bart, trainingCase(bart, [{ places: ['encoder_self'] }, { network: 6 }])],
   ['BART, an evaluation', bart, evaluationCase(bart, {})],
+  ['BART, its encoder alone', bart, encoderCase],
   ['a BART with scaled embeddings', otherBart, trainingCase(otherBart, [{}])],
 ] as const) {
   test(`${what}: our code has a whole step, near the reference, and the same bits with 1, 2 and 3 threads and again`, {
