@@ -14,7 +14,7 @@ type Shapes = Readonly<Record<string, readonly number[]>>
 async function assertInside(
   graph: Graph,
   { inputs, weights = {}, fixed = {} }: { inputs: Shapes; weights?: Shapes; fixed?: Readonly<Record<string, Tensor>> },
-  options: { readonly appends?: boolean } = {},
+  options: { readonly appends?: boolean; readonly form?: 'words' | 'float32' } = {},
 ): Promise<void> {
   const random = new Random(seed)
   const draw = (shapes: Shapes): NamedNumbers =>
@@ -82,7 +82,7 @@ for (const width of [8, 24, 72]) {
         { x: [rows, width], ct: [rows, width] },
         { scale: [width], shift: [width] },
       ]
-      await assertInside(graph, { inputs, weights, fixed })
+      await assertInside(graph, { inputs, weights, fixed }, { form: 'float32' })
     }
   })
 }
@@ -123,6 +123,72 @@ for (const headDim of [8, 40, 72]) {
       await assertInside(cross, { inputs: { ...ofPast, ...ofNew }, fixed: beside })
       const seen = { lengths: integers(room, 1) }
       await assertInside(alone, { inputs: { ...ofPast, q: fresh }, fixed: seen })
+    }
+  })
+}
+
+for (const headDim of [8, 40]) {
+  test(`in float32: attention with heads of ${headDim} and its gradients, over pasts of any width and of either order`, {
+    skip,
+  }, async () => {
+    const width = 2 * headDim
+    for (const isTurned of [false, true]) {
+      const g = new GraphBuilder()
+      const rows = (name: string): Value => g.input(name, ['B', 'T', width])
+      const pastKey = isTurned
+        ? g.transpose(g.input('pastKey', ['B', 2, 'P', headDim]), [0, 1, 3, 2])
+        : g.input('pastKey', ['B', 2, headDim, 'P'])
+      const past = [pastKey, g.input('pastValue', ['B', 2, 'P', headDim]), g.input('lengths', ['B'], 'int32')] as const
+      const [q, k, v, ct, keyLengths] = [...['q', 'k', 'v', 'ct'].map(rows), g.input('keyLengths', ['B'], 'int32')]
+      const own = [q, k, v, ...past] as unknown as Parameters<GraphBuilder['attentionGrad']>[0]
+      const cross = [q, ...past, k, v, keyLengths] as unknown as Parameters<GraphBuilder['crossAttentionGrad']>[0]
+      const graph = makeGraph({
+        y: g.attention(own, 2),
+        crossed: g.crossAttention(cross, 2),
+        ...Object.fromEntries(
+          [...g.attentionGrad(own, ct as Value, 2), ...g.crossAttentionGrad(cross, ct as Value, 2)].map((each, i) => [
+            `d${i}`,
+            isTurned && (i === 3 || i === 6) ? g.transpose(each, [0, 1, 3, 2]) : each,
+          ]),
+        ),
+      })
+      for (const [queries, room] of [
+        [1, 1],
+        [5, 16],
+        [17, 7],
+      ] as const) {
+        const fresh = [2, queries, width]
+        const value = [2, 2, room, headDim]
+        const pastKeyShape = isTurned ? value : [2, 2, headDim, room]
+        const inputs = { q: fresh, k: fresh, v: fresh, ct: fresh, pastKey: pastKeyShape, pastValue: value }
+        const fixed = { lengths: integers(room, 1), keyLengths: integers(queries, 1) }
+        await assertInside(graph, { inputs, fixed }, { form: 'float32' })
+      }
+    }
+  })
+}
+
+for (const vocabulary of [7, 19, 48]) {
+  test(`in float32: products with what is frozen and what is not, and cross-entropy over ${vocabulary} words`, {
+    skip,
+  }, async () => {
+    const g = new GraphBuilder()
+    const x = g.input('x', ['R', 24])
+    const [table, bias] = [g.weight('table', [vocabulary, 24]), g.weight('bias', [vocabulary])]
+    const labels = g.input('labels', ['R'], 'int32')
+    const graph = makeGraph({
+      logits: g.linear(x, table, bias, { transposed: true }),
+      product: g.linear(x, g.input('w', [24, vocabulary]), null),
+      turned: g.linear(x, g.input('u', [vocabulary, 24]), null, { transposed: true }),
+      added: g.add(g.linear(x, g.input('square', [24, 24]), null), g.scale(x, 2)),
+      losses: g.crossEntropy([x, table, labels, bias], 0.1),
+      gradient: g.crossEntropyGrad([x, table, labels, bias], g.input('ct', ['R']), 0.1),
+    })
+    const weights = { table: [vocabulary, 24], bias: [vocabulary] }
+    for (const rows of [1, 7, 13]) {
+      const inputs = { x: [rows, 24], w: [24, vocabulary], u: [vocabulary, 24], square: [24, 24], ct: [rows] }
+      const fixed = { labels: integers(...Array.from({ length: rows }, (_, i) => (i % 2) * (vocabulary - 1))) }
+      await assertInside(graph, { inputs, weights, fixed }, { form: 'float32' })
     }
   })
 }

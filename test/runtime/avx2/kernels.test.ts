@@ -270,7 +270,7 @@ test('what there is no kernel for is named, and no program is made of it', { ski
     ['tanh', g.tanh(x)],
     ['sumTo', g.sumTo(x, [8])],
     ['linear with what is not frozen', g.linear(x, g.input('w', [8, 8]), null)],
-    ['linear with what is not frozen', g.linear(x, g.weight('w', [8, 8]), g.input('b', [8]))],
+    ['linear with a bias that is not frozen', g.linear(x, g.weight('w', [8, 8]), g.input('b', [8]))],
     ['linear of 12 numbers', linear(12)],
     [null, linear(16)],
   ]

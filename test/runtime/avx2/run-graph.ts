@@ -48,8 +48,9 @@ export async function runBoth(
   graph: Graph,
   feeds: Feeds,
   weights: NamedNumbers = {},
+  options: Partial<Avx2Options> = {},
 ): Promise<{ readonly got: Outputs; readonly expected: Outputs }> {
-  const program = open(graph, weights)
+  const program = open(graph, weights, options)
   const got = await runOnce(program, feeds)
   await program.dispose()
   return { got, expected: reference(graph, feeds, weights) }
