@@ -1,4 +1,5 @@
 // Products in float32 as steps: which rows and panels a chunk takes, and where operands lie.
+import assert from 'node:assert/strict'
 import { blockInnerMax, gemmPanelsMax, operandForms } from './kernels/gemm-slots.ts'
 import { tileRows } from './kernels/gemm-tile.ts'
 import { panelColumns } from './kernels/packing.ts'
@@ -45,12 +46,13 @@ export interface PackedPanels {
 
 export const panelsOf = (columns: number): number => Math.ceil(columns / panelColumns)
 
-/** out = a · b + bias + added, for each batch. Without products sums are what they begin with. */
+/** out = a · b + bias + added, for each batch. */
 export function emitGemm(l: Lowering, { rows, inner, columns, a, b, out, ...rest }: Gemm): void {
   const { added = null, bias = null, wholePanels = false, batches = [1, 1] } = rest
   const all = batches[0] * batches[1]
   const panels = panelsOf(columns)
   if (rows === 0 || columns === 0 || all === 0) return
+  assert.ok(inner > 0, 'nothing is summed')
   const chunkPanels = Math.min(panels, gemmPanelsMax)
   const columnChunks = Math.ceil(panels / chunkPanels)
   const wanted = Math.ceil((chunksPerThread * l.threads) / (columnChunks * all))

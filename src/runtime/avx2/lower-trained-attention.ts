@@ -94,7 +94,7 @@ function forward(l: Lowering, inputs: Inputs, heads: number, out: Value): void {
   const to = byHead(l.output(out), x, x.queries)
   const pastValue = pastOperand(l, inputs.pastValue, x)
   overPast(l, x, { a: weights, inner: x.past, columns: x.headDim, b: pastValue, out: to })
-  if (inputs.value === null) return
+  if (inputs.value === null || x.keys === 0) return
   emitGemm(l, {
     rows: x.queries,
     inner: x.keys,
@@ -125,7 +125,7 @@ function backward(l: Lowering, inputs: Inputs, heads: number, ct: Value, outputs
   const dScores = scores(l, x)
   const transposed = { ...pastValue, transposed: true }
   overPast(l, x, { a: dOut, inner: headDim, columns: past, b: transposed, out: dScores, wholePanels: true })
-  if (inputs.value !== null) {
+  if (inputs.value !== null && keys > 0) {
     const b = { ...byHead(l.view(inputs.value), x, keys), transposed: true }
     const out = newOf(dScores, x)
     emitGemm(l, { rows: queries, inner: headDim, columns: keys, a: dOut, b, out, wholePanels: true, batches })
@@ -136,7 +136,7 @@ function backward(l: Lowering, inputs: Inputs, heads: number, ct: Value, outputs
   const dQuery = byHead(l.output(outputs.query), x, queries)
   const keysByPosition = { ...pastKey, transposed: pastKey.transposed !== true }
   overPast(l, x, { a: dScores, inner: past, columns: headDim, b: keysByPosition, out: dQuery })
-  if (inputs.key !== null) {
+  if (inputs.key !== null && keys > 0) {
     emitGemm(l, {
       rows: queries,
       inner: keys,

@@ -1,4 +1,4 @@
-// A forward graph as kernels: one rule for each operation that serving needs.
+// A graph as kernels: one rule for each operation that serving in words, or training in float32, needs.
 import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { AnyNode, Node, OpName, Value } from '../../graph/ops.ts'
