@@ -162,9 +162,11 @@ const prefixes: Command = async (folder) => {
   for (const each of folders) {
     const model = await openModel(each)
     const counts = { prefixes: given.count('prefixes', 1_000), rows: given.count('rows', servedRows), rounds, seed: 1 }
-    figures.push(
-      ...(await measurePrefixes(createOnnxRuntime({ threads, packed: true }), { model, folder: each, ...counts })),
-    )
+    const runtime = packedRuntime(threads)
+    for (const precision of given.precision('float32').split(',')) {
+      const form = precision === 'fast' ? await runtime.decodingForm(model.forwardGraph(), model.weights) : precision
+      figures.push(...(await measurePrefixes(runtime, { model, folder: each, form, ...counts })))
+    }
   }
   return { figures: { prefixes: figures }, sections: [prefixesSection(figures)] }
 }

@@ -20,13 +20,15 @@ export interface PrefixesOptions {
   readonly rows: number
   readonly rounds: number
   readonly seed: number
+  /** Of the sessions' products. */
+  readonly form: string
 }
 
 const prefixLength = 10
 const promptTokens = 32
 const newTokens = 32
-/** Requests of one side in one round, for each row. */
-const requestsPerRow = 4
+/** Requests of one side in one round, for each row: few, as what a machine's neighbours do changes within seconds. */
+const requestsPerRow = 2
 /** Requests that wait while the rows are taken, for each row: a row that is left finds the next one loaded. */
 const waitingPerRow = 0.5
 /** Of all prefixes, what the small pool holds; it has room for those in use three times over. */
@@ -40,7 +42,12 @@ export async function measurePrefixes(runtime: Runtime, options: PrefixesOptions
   const { model, prefixes, rows, seed } = options
   const folder = await mkdtemp(path.join(tmpdir(), 'preamble-bench-prefixes-'))
   const open = (): Promise<DecodeSession> =>
-    runtime.openSession(model.forwardGraph(runtime.segments), model.weights, { ...model.config, rowsMax: rows })
+    runtime.openSession(
+      model.forwardGraph(runtime.segments),
+      model.weights,
+      { ...model.config, rowsMax: rows },
+      options.form,
+    )
   // An engine remembers what its rows hold, so each side has rows of its own.
   const sessions = { one: await open(), many: await open() }
   try {
@@ -80,9 +87,8 @@ async function comparePool(parts: Parts, held: number, options: PrefixesOptions)
   const many = new Engine({ session: sessions.many, tokenizer, loadPrefix, limits })
   const one = new Engine({ session: sessions.one, tokenizer, loadPrefix: (id) => registry.load(id), limits })
   const random = new Random(seed)
-  const inputs = await inputsOfLength(tokenizer, random, { count: rows, tokens: promptTokens })
   const count = requestsPerRow * rows
-  const batch = (draw: () => string): FullBatch => ({
+  const batch = (draw: () => string, inputs: readonly string[]): FullBatch => ({
     prefixIds: Array.from({ length: count }, draw),
     inputs,
     newTokens,
@@ -95,19 +101,27 @@ async function comparePool(parts: Parts, held: number, options: PrefixesOptions)
   const [ones, manys, ratios]: [number[], number[], number[]] = [[], [], []]
   loadsMs.length = 0
   for (let round = -1; round < rounds; round++) {
-    const single = await measureFullBatch(
-      one,
-      batch(() => first),
-    )
-    const mixed = await measureFullBatch(many, batch(any))
+    // No prompt comes twice: rows with the same prefix and the same beginning would share the work of reading it, however many prefixes there are.
+    const inputs = await inputsOfLength(tokenizer, random, { count, tokens: promptTokens })
+    const single = (): Promise<number> =>
+      measureFullBatch(
+        one,
+        batch(() => first, inputs),
+      )
+    const mixed = (): Promise<number> => measureFullBatch(many, batch(any, inputs))
+    // By turns first and second: whoever comes second may find a machine that has slowed down.
+    const mixedFirst = round % 2 === 0 ? await mixed() : null
+    const alone = await single()
+    const drawn = mixedFirst ?? (await mixed())
     if (round < 0) continue // Both warm up.
-    ones.push(single)
-    manys.push(mixed)
-    ratios.push(mixed / single)
+    ones.push(alone)
+    manys.push(drawn)
+    ratios.push(drawn / alone)
   }
   const sorted = loadsMs.toSorted((a, b) => a - b)
   return {
     model: model.name,
+    form: options.form,
     prefixes: ids.length,
     rows,
     oneTokensPerSecond: median(ones),
