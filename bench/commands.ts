@@ -34,7 +34,7 @@ import {
   type Trainings,
 } from './report.ts'
 import { benchVocabulary, measureSampling } from './sampling.ts'
-import { measureShares, type StepShares } from './step-shares.ts'
+import { measureShares, type OpenWatched, type StepShares } from './step-shares.ts'
 import type { Section } from './sections.ts'
 import { measureService } from './service.ts'
 import { compareSources } from './sources.ts'
@@ -100,11 +100,12 @@ const losses: Command = async (folder) => {
 const profiledSteps = 8
 
 const shares: Command = async () => {
-  const runtime = packedRuntime(given.count('threads'))
+  const threads = given.count('threads')
   const model = await openModel(await given.modelFolder(given.shapeNamed ?? 'gpt2'))
+  const open: OpenWatched = (watch) => packedRuntime(threads, watch)
   const rows: StepShares[] = []
   for (const precision of given.precision('float32,fast').split(','))
-    rows.push(await measureShares(runtime, model, precision, profiledSteps))
+    rows.push(await measureShares(open, model, precision, profiledSteps))
   return { figures: { shares: rows }, sections: [sharesSection(model.name, rows)] }
 }
 

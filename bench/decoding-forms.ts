@@ -1,7 +1,7 @@
 // Decoding in 8 bits beside float32: how fast, also beside engines that serve no prefix, and whether the texts are the same.
 import path from 'node:path'
 import { openModel, type Model } from '../src/model/model.ts'
-import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
+import { createOnnxRuntime, type OnnxOptions } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import { measureAgreement } from './agreement.ts'
@@ -25,9 +25,10 @@ export interface FormOptions {
 }
 
 /** Weights in 8 bits are kept beside models of that shape. */
-export function packedRuntime(threads: number): Runtime {
+export function packedRuntime(threads: number, watch?: OnnxOptions['watch']): Runtime {
   const note = (message: string): void => void process.stderr.write(`${message}\n`)
-  return createOnnxRuntime({ threads, packed: true, fast: { folder: path.join(benchFolder, 'quantized'), note } })
+  const fast = { folder: path.join(benchFolder, 'quantized'), note }
+  return createOnnxRuntime({ threads, packed: true, fast, ...(watch && { watch }) })
 }
 
 /** float32, and the forms in 8 bits that `precision` names or, without a name, the one that this machine chooses. */

@@ -69,8 +69,8 @@ export function sharesSection(model: string, rows: readonly Figures[]): Section 
   return {
     heading: 'Where a training step goes',
     text: `
-A step of 10 rows of 64 tokens with a prefix of 10: what of it is outside of matrix products. Their time is that of a step with onnxruntime's profile, whose writing takes time between
-nodes; the whole that of a step without one right behind it, optimizer included; of 8 such pairs. Beside it the share of the step with the profile, and the kinds of nodes that take the most time.
+A step of 10 rows of 64 tokens with a prefix of 10: what of it is outside of matrix products. Their time is that of a step that is watched, by onnxruntime's profile or operation by operation of our own code, which takes time between
+them; the whole that of a step without one right behind it, optimizer included; of 8 such pairs. Beside it the share of the step that is watched, and the kinds of operations that take the most time.
 
 ${table(
   {
@@ -80,7 +80,7 @@ ${table(
     outsidePercentMedian: 'outside products, %',
     outsidePercentMin: 'least, %',
     outsidePercentMax: 'most, %',
-    profiledPercentMedian: 'with the profile, %',
+    profiledPercentMedian: 'watched, %',
     most: 'most of it',
   },
   rows.map((row) => ({ model, ...row })),

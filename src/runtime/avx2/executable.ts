@@ -6,7 +6,7 @@ import { headerSlots, operationBytes, operationSlots } from './kernels/lane.ts'
 import { productScratch } from './kernels/product.ts'
 import type { Lowered } from './lower.ts'
 import { addressOf } from './machine-code.ts'
-import type { Storage } from './steps.ts'
+import type { KernelName, Storage } from './steps.ts'
 
 /** Of vectors and lines of the caches. */
 const alignment = 64
@@ -20,9 +20,13 @@ export interface MemoryNeed {
 
 export class Executable {
   readonly need: MemoryNeed
+  /** What each operation runs. */
+  readonly kernels: readonly KernelName[]
   readonly outputs: ReadonlyMap<string, number>
   readonly inputs: ReadonlyMap<string, number>
   readonly #program: BigUint64Array
+  /** A program of one operation. */
+  readonly #alone = new BigUint64Array(2 * slotsOfOperation)
   readonly #arguments: BigUint64Array
   readonly #fed: readonly { readonly name: string; readonly slot: number; readonly offset: bigint }[]
   /** Slots that hold places in the arena, and how far behind its beginning. */
@@ -46,6 +50,7 @@ export class Executable {
       arena: plan.bytes + alignment,
       scratch: Math.max(gemmScratch, productScratch, attentionScratch(lowering.positionsSeen)),
     }
+    this.kernels = steps.map(({ kernel }) => kernel)
     this.inputs = new Map([...inputs].map(([name, storage]) => [name, offsetOf(storage)]))
     this.outputs = new Map([...outputs].map(([name, storage]) => [name, offsetOf(storage)]))
 
@@ -95,6 +100,15 @@ export class Executable {
       this.#program[at + operationSlots.indexOf('done')] = 0n
     }
     return addressOf(this.#program)
+  }
+
+  /** The address of one operation of the prepared program, as a program until the next is asked for. */
+  alone(operation: number): bigint {
+    const at = (operation + 1) * slotsOfOperation
+    this.#alone.set(this.#program.subarray(0, slotsOfOperation))
+    this.#alone[headerSlots.indexOf('operations')] = 1n
+    this.#alone.set(this.#program.subarray(at, at + slotsOfOperation), slotsOfOperation)
+    return addressOf(this.#alone)
   }
 }
 

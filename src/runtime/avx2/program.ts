@@ -20,6 +20,7 @@ import { inLargePages } from './large-pages.ts'
 import { lower } from './lower.ts'
 import { unsupported } from './supported.ts'
 import { addressOf, type LaneFunction, MachineCode } from './machine-code.ts'
+import type { KernelName } from './steps.ts'
 import type { LoadedWeights, ProductForm } from './weights.ts'
 
 /** Shapes whose steps are kept: how many rows, tokens and positions there are. */
@@ -37,7 +38,12 @@ export interface Avx2Options {
   /** `words` unless said. */
   readonly form?: ProductForm
   readonly appends?: boolean
+  /** Told of each operation, which then runs by itself: a run takes longer so. */
+  readonly watch?: KernelWatch | undefined
 }
+
+/** Milliseconds of an operation, its start and end with all threads included. */
+export type KernelWatch = (kernel: KernelName, ms: number) => void
 
 export class Avx2Program implements Program {
   readonly #graph: Graph
@@ -45,6 +51,7 @@ export class Avx2Program implements Program {
   readonly #options: LoweringOptions
   readonly #code: MachineCode
   readonly #lane: LaneFunction
+  readonly #watch: KernelWatch | undefined
   readonly #executables = new Map<string, Executable>()
   #arena = new Uint8Array(0)
   #scratch: Uint8Array[] = []
@@ -52,7 +59,8 @@ export class Avx2Program implements Program {
   readonly #held = new Set<Feeds>()
 
   /** `appends`: keys and values that causal attention makes are put behind the past that is fed, as far as it has room. */
-  constructor(graph: Graph, weights: LoadedWeights, { threads, form = 'words', appends = false }: Avx2Options) {
+  constructor(graph: Graph, weights: LoadedWeights, { threads, form = 'words', appends = false, watch }: Avx2Options) {
+    this.#watch = watch
     const reason = unsupported(graph, form)
     if (reason !== null) throw new Error(`there is no kernel for ${reason}`)
     weights.load(graph, form)
@@ -119,7 +127,8 @@ export class Avx2Program implements Program {
       return addressOf(data)
     })
     try {
-      await this.#inAllLanes(program)
+      if (this.#watch === undefined) await this.#inAllLanes(program)
+      else await this.#oneByOne(executable, this.#watch)
     } finally {
       this.#held.delete(feeds)
     }
@@ -130,6 +139,14 @@ export class Avx2Program implements Program {
       outputs[name] = float32(new Float32Array(buffer, offset, sizeOf(shape)), shape)
     }
     return outputs
+  }
+
+  async #oneByOne(executable: Executable, watch: KernelWatch): Promise<void> {
+    for (const [i, kernel] of executable.kernels.entries()) {
+      const startMs = performance.now()
+      await this.#inAllLanes(executable.alone(i))
+      watch(kernel, performance.now() - startMs)
+    }
   }
 
   /** Over once every thread is out of it: what is next may overwrite what they looked at. */

@@ -2,7 +2,7 @@
 import type { Graph } from '../../graph/graph.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { partsMax, type CacheLayout, type DecodeSession, type Program, type Runtime } from '../runtime.ts'
-import { Avx2Program } from '../avx2/program.ts'
+import { Avx2Program, type KernelWatch } from '../avx2/program.ts'
 import { unsupported } from '../avx2/supported.ts'
 import { OnnxDecodeSession } from './decode-session.ts'
 import { FastForms, type FastOptions } from './fast.ts'
@@ -25,6 +25,8 @@ export interface OnnxOptions {
   readonly fast?: FastOptions
   /** Whether float32 trainings and evaluations run by machine code of our own where that is faster; true unless said. */
   readonly ownCode?: boolean
+  /** Told of each operation of these, for measuring: they take longer so. */
+  readonly watch?: KernelWatch
 }
 
 /**
@@ -36,14 +38,14 @@ const isTraining = (graph: Graph): boolean => graph.nodes.some(({ op }) => op ==
 /** One more than a step has parts: rows that decode are in two where some of them are long. */
 const sessionSegments = partsMax + 1
 
-export function createOnnxRuntime({ threads, packed = false, fast, ownCode = true }: OnnxOptions): Runtime {
+export function createOnnxRuntime({ threads, packed = false, fast, ownCode = true, watch }: OnnxOptions): Runtime {
   const forms = new FastForms(threads, fast)
   const compile = async (graph: Graph, weights: Weights, isPacked: boolean): Promise<Program> =>
     OnnxProgram.open(lower(graph, weights), weights.folder, { threads, packed: isPacked })
   /** Threads of onnxruntime spin after a run, and those of `words` would have to share the cores with them: so it reads as it decodes. */
   const readingForm = async (encoder: Graph, form: string): Promise<ServingForm> =>
     form === 'float32' || (form === 'words' && unsupported(encoder) === null) ? form : forms.chooseReading(encoder)
-  const own = new OwnCode(threads)
+  const own = new OwnCode(threads, watch)
   return {
     name: 'onnx',
     segments: sessionSegments,

@@ -4,7 +4,7 @@ import type { Graph } from '../../graph/graph.ts'
 import { turnedInParts } from '../../graph/turns.ts'
 import type { Weights } from '../../tensor/weights.ts'
 import { processorFlags, wordsProblem } from '../avx2/available.ts'
-import { Avx2Program, poolThreads } from '../avx2/program.ts'
+import { Avx2Program, type KernelWatch, poolThreads } from '../avx2/program.ts'
 import { lacking, unsupported } from '../avx2/supported.ts'
 import { LoadedWeights } from '../avx2/weights.ts'
 import type { Program } from '../runtime.ts'
@@ -28,11 +28,14 @@ export function slowerReason({ flags, poolThreads }: Machine, threads: number): 
 /** What the programs of one runtime share. */
 export class OwnCode {
   readonly #threads: number
+  readonly #watch: KernelWatch | undefined
   /** Packed once for all that are open over them, and gone with the last. */
   readonly #loaded = new WeakMap<Weights, WeakRef<LoadedWeights>>()
 
-  constructor(threads: number) {
+  /** `watch` is told of each operation, for measuring. */
+  constructor(threads: number, watch?: KernelWatch) {
     this.#threads = threads
+    this.#watch = watch
   }
 
   loaded(weights: Weights): LoadedWeights {
@@ -45,13 +48,13 @@ export class OwnCode {
 
   /** onnxruntime has what is around the model; null: it should have all of it, on this machine or of this graph. */
   async open(graph: Graph, weights: Weights): Promise<Program | null> {
-    const threads = this.#threads
+    const [threads, watch] = [this.#threads, this.#watch]
     if ((await wordsProblem()) !== null) return null
     if (slowerReason({ flags: processorFlags(), poolThreads: poolThreads() }, threads) !== null) return null
     const cut = cutGraph(turnedInParts(graph), (node) => lacking(node, 'float32') === null)
     if (cut === null || unsupported(cut.trunk, 'float32') !== null) return null
     return StagedProgram.open(cut, {
-      trunk: (trunk) => new Avx2Program(trunk, this.loaded(weights), { threads, form: 'float32' }),
+      trunk: (trunk) => new Avx2Program(trunk, this.loaded(weights), { threads, form: 'float32', watch }),
       // Its threads would go on spinning while the trunk runs.
       around: (part) =>
         OnnxProgram.open(lower(part, weights), weights.folder, { threads, packed: false, spins: false }),

@@ -1,4 +1,5 @@
 // Products in float32: whole tiles, panels and blocks, what is left of them, and the same bits from any number of threads.
+import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { GraphBuilder } from '../../../src/graph/builder.ts'
 import { makeGraph, type Graph } from '../../../src/graph/graph.ts'
@@ -77,3 +78,24 @@ async function check(layer: Layer, random: Random): Promise<void> {
   }
   await Promise.all([one.dispose(), three.dispose()])
 }
+
+test('a run that is watched answers the same bits, and tells of each operation in order', { skip }, async () => {
+  const random = new Random(seed)
+  const g = new GraphBuilder()
+  const hidden = g.gelu(g.linear(g.input('x', ['R', 64]), g.weight('w', [64, 32]), g.weight('b', [32])))
+  const graph = makeGraph({ y: g.linear(hidden, g.weight('v', [48, 32]), null, { transposed: true }) })
+  const weights = { w: normal(random, [64, 32]), b: normal(random, [32]), v: normal(random, [48, 32]) }
+  const feeds = { x: normal(random, [19, 64]) }
+  const seen: string[] = []
+  const watch = (kernel: string, ms: number): void => {
+    assert.ok(ms > 0)
+    seen.push(kernel)
+  }
+  const [plain, watched] = [
+    open(graph, weights, { form: 'float32' }),
+    open(graph, weights, { form: 'float32', watch, threads: 2 }),
+  ]
+  assertSame('y', (await runOnce(watched, feeds))['y'], (await runOnce(plain, feeds))['y'])
+  assert.deepEqual(seen, ['gemm', 'gelu', 'gemm'])
+  await Promise.all([plain.dispose(), watched.dispose()])
+})
