@@ -1,7 +1,8 @@
 // The benchmarks by name: what each measures, and the sections of docs/benchmarks.md that it can write.
 import path from 'node:path'
-import { openModel } from '../src/model/model.ts'
+import { openModel, type Model } from '../src/model/model.ts'
 import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
+import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import * as given from './arguments.ts'
 import { measureChoice } from './choose.ts'
@@ -165,12 +166,16 @@ const prefixes: Command = async (folder) => {
     const counts = { prefixes: given.count('prefixes', 1_000), rows: given.count('rows', servedRows), rounds, seed: 1 }
     const runtime = packedRuntime(threads)
     for (const precision of given.precision('float32').split(',')) {
-      const form = precision === 'fast' ? await runtime.decodingForm(model.forwardGraph(), model.weights) : precision
+      const form = await formOf(runtime, model, precision)
       figures.push(...(await measurePrefixes(runtime, { model, folder: each, form, ...counts })))
     }
   }
   return { figures: { prefixes: figures }, sections: [prefixesSection(figures)] }
 }
+
+/** Of a session: that of the precision, which `fast` has this machine choose. */
+const formOf = async (runtime: Runtime, model: Model, precision: string): Promise<string> =>
+  precision === 'fast' ? runtime.decodingForm(model.forwardGraph(), model.weights) : precision
 
 /** In each precision that is named, with the shape of GPT-2 where no model is. */
 const generate: Command = async () => {
@@ -181,7 +186,7 @@ const generate: Command = async () => {
   const shared = { model, folder, rows: given.count('rows', servedRows), rounds, threads, python: given.python }
   const figures: Figures[] = []
   for (const precision of given.precision('float32,fast').split(',')) {
-    const form = precision === 'fast' ? await runtime.decodingForm(model.forwardGraph(), model.weights) : precision
+    const form = await formOf(runtime, model, precision)
     figures.push(await compareGeneration(runtime, { ...shared, dtype: given.peftDtype, form }))
   }
   return { figures: { generate: figures }, sections: [generationSection(figures)] }

@@ -7,11 +7,11 @@ import { float32 } from '../tensor/tensor.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { epochBatches } from './batches.ts'
 import { encodeExamples, lengthOf, type EncodedExample } from './encode.ts'
-import { batchFeeds, lossWeight, sourceFeeds } from './feeds.ts'
+import { batchFeeds, lossWeight } from './feeds.ts'
 import { evaluationGraph } from './graphs.ts'
 import type { Example } from './options.ts'
 import { foldedShape, shapeOn, type PrefixShape } from './parameters.ts'
-import type { SourceMemory } from './source-memory.ts'
+import { feedsOfSources, type SourceMemory } from './source-memory.ts'
 
 /** More held-out examples than this do not make the loss surer by enough to be worth their time. */
 const evaluationExamplesMax = 256
@@ -68,7 +68,7 @@ export class Evaluator {
       examples += batch.length
       const outputs = await (this.#program as Program).run({
         ...batchFeeds(batch, this.#shape, lossWeight(batch, 'mean')),
-        ...(this.#sources === null ? sourceFeeds(batch) : await this.#sources.feeds(batch)),
+        ...(await feedsOfSources(this.#sources, batch)),
         keys: float32(keys, extents),
         values: float32(values, extents),
       })

@@ -4,12 +4,12 @@ import type { Feeds } from '../runtime/runtime.ts'
 import type { ResidentTrainables } from '../runtime/training.ts'
 import { dropoutFeeds } from './dropout.ts'
 import type { EncodedExample } from './encode.ts'
-import { batchFeeds, fixedFeeds, lossWeight, parameterFeeds, sourceFeeds } from './feeds.ts'
+import { batchFeeds, fixedFeeds, lossWeight, parameterFeeds } from './feeds.ts'
 import { gradientOf } from './graphs.ts'
 import type { Parameters, PrefixShape } from './parameters.ts'
 import type { TrainingPlan } from './plan.ts'
 import type { SharedSteps, StepMember } from './shared-steps.ts'
-import type { SourceMemory } from './source-memory.ts'
+import { feedsOfSources, type SourceMemory } from './source-memory.ts'
 
 export interface StepGradients {
   /** Mean loss per target token. */
@@ -97,7 +97,7 @@ export class GradientSteps {
     const shared = { ...given, ...(dropout > 0 && dropoutFeeds(this.#shape, dropout, seed, step)) }
     let [loss, count] = [0, 0]
     for (const [i, batch] of batches.entries()) {
-      const sources = this.#sources === null ? sourceFeeds(batch) : await this.#sources.feeds(batch)
+      const sources = await feedsOfSources(this.#sources, batch)
       const tokenLosses = await run({ ...batchFeeds(batch, this.#shape, weight), ...sources, ...shared }, i)
       for (const value of tokenLosses) loss += value
       count += tokenLosses.length

@@ -4,6 +4,7 @@ import type { Feeds, Program, Runtime } from '../runtime/runtime.ts'
 import { paddedSources } from '../runtime/source-feeds.ts'
 import { float32, int32 } from '../tensor/tensor.ts'
 import type { EncodedExample } from './encode.ts'
+import { sourceFeeds } from './feeds.ts'
 import { encoderGraph } from './graphs.ts'
 import type { PrefixShape } from './parameters.ts'
 
@@ -13,6 +14,11 @@ const keptBytesMax = 2 ** 30
 /** Whether nothing that is trained at these places changes what the encoder makes of a source. */
 export function isEncoderFrozen({ encoder }: Pick<Model, 'encoder'>, { places }: Pick<PrefixShape, 'places'>): boolean {
   return encoder !== null && places.every(({ attachment }) => attachment !== 'encoder_self')
+}
+
+/** Feeds of a batch's sources: as tokens where the graph reads them. */
+export async function feedsOfSources(memory: SourceMemory | null, batch: readonly EncodedExample[]): Promise<Feeds> {
+  return memory === null ? sourceFeeds(batch) : memory.feeds(batch)
 }
 
 export class SourceMemory {

@@ -155,14 +155,10 @@ export class Lowering {
     assert.ok(width % lanes === 0, `rows of ${width} numbers are not taken ${lanes} at a time`)
     const made = { rows: this.temporary(2 * count * padded), scales: this.temporary(4 * count) }
     this.#words.set(value, made)
+    // Words are half as long as what strides are counted in.
+    const to = { storage: made.rows, offset: 0, stride: padded / 2 }
     this.step('words', this.chunksOf(count), {
-      count,
-      chunkRows: this.#chunkRows(count),
-      width,
-      from: { place: from },
-      fromStride: 4 * from.stride,
-      to: { place: { storage: made.rows, offset: 0 } },
-      toStride: 2 * padded,
+      ...this.rowsAt(count, width, from, to),
       scales: { place: { storage: made.scales, offset: 0 } },
     })
     return made

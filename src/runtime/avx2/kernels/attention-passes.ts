@@ -1,7 +1,7 @@
 // What attention does with a block of keys, and with one of values, for one query.
 import { at, r8, r9, r14, r15, rax, rcx, rdi, rdx, rsi } from '../assembler.ts'
-import type { Address } from '../assembler.ts'
 import { type VectorAssembler, y } from '../vectors.ts'
+import { emitEightRows } from './constants.ts'
 
 /** Numbers of a head that are weighted in one pass over the values. */
 const passNumbers = 64
@@ -13,23 +13,11 @@ export function emitScores(m: VectorAssembler, headDim: number): void {
   m.place(eight)
   m.arithmetic('compare', rdx, 8)
   m.jumpIf('less', rest)
-  m.addressOf(three, { base: rax, index: rcx, scale: 2 })
-  m.addressOf(six, { base: three, index: rcx, scale: 4 })
-  m.arithmetic('add', three, rcx)
+  const keys = emitEightRows(m, { base: rax, stride: rcx, three, six })
   for (let d = 0; d < headDim / 8; d++) {
     const offset = 32 * d
-    const keys: readonly Address[] = [
-      { base: rax, offset },
-      { base: rax, index: rcx, scale: 1, offset },
-      { base: rax, index: rcx, scale: 2, offset },
-      { base: three, offset },
-      { base: rax, index: rcx, scale: 4, offset },
-      { base: three, index: rcx, scale: 2, offset },
-      { base: six, offset },
-      { base: three, index: rcx, scale: 4, offset },
-    ]
     m.unary('movups', numbers, at(rsi, offset))
-    for (const [k, key] of keys.entries()) m.op(d === 0 ? 'mulps' : 'fmadd231ps', y(k), numbers, key)
+    for (const [k, key] of keys(offset).entries()) m.op(d === 0 ? 'mulps' : 'fmadd231ps', y(k), numbers, key)
   }
   for (const step of [1, 2]) {
     for (let k = 0; k < 8; k += 2 * step) m.op('haddps', y(k), y(k), y(k + step))

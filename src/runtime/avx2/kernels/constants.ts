@@ -119,3 +119,40 @@ export function emitLargest(m: VectorAssembler, x: Vector, t: Vector): void {
   m.shuffle(t, x, [1, 0, 3, 2])
   m.op('maxps', x, x, t)
 }
+
+/** left = the smaller of `all` − from, and `most`: what a chunk has that begins there. `free` is overwritten. */
+export function emitRest(
+  m: VectorAssembler,
+  {
+    left,
+    free,
+    from,
+    all,
+    most,
+  }: Readonly<Record<'left' | 'free' | 'from', Register> & Record<'all' | 'most', Address>>,
+): void {
+  m.load(left, all)
+  m.arithmetic('subtract', left, from)
+  m.load(free, most)
+  m.atMost(left, free)
+}
+
+/** Addresses of eight rows `stride` bytes apart, each so many bytes from its beginning. `three` and `six` are overwritten, and wanted until they are used. */
+export function emitEightRows(
+  m: VectorAssembler,
+  { base, stride, three, six }: Readonly<Record<'base' | 'stride' | 'three' | 'six', Register>>,
+): (offset: number) => readonly Address[] {
+  m.addressOf(three, { base, index: stride, scale: 2 })
+  m.addressOf(six, { base: three, index: stride, scale: 4 })
+  m.arithmetic('add', three, stride)
+  return (offset) => [
+    { base, offset },
+    { base, index: stride, scale: 1, offset },
+    { base, index: stride, scale: 2, offset },
+    { base: three, offset },
+    { base, index: stride, scale: 4, offset },
+    { base: three, index: stride, scale: 2, offset },
+    { base: six, offset },
+    { base: three, index: stride, scale: 4, offset },
+  ]
+}

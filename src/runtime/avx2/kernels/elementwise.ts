@@ -1,7 +1,7 @@
 // Kernels that treat each number alone: gelu in both forms, sums and factors.
 import { at, r8, r9, rax, rbp, rcx, rdi, rdx, rsi } from '../assembler.ts'
 import { type VectorAssembler, y } from '../vectors.ts'
-import { type Constants, emitExp } from './constants.ts'
+import { type Constants, emitExp, emitRest } from './constants.ts'
 
 /** Counts are multiples of 8; `with` is what is added, or the factor. */
 export const elementwiseSlots = ['count', 'chunk', 'from', 'to', 'with'] as const
@@ -13,10 +13,7 @@ export function emitElements(m: VectorAssembler, body: () => void): void {
   m.move(rbp, rdi)
   m.move(rax, rsi)
   m.multiplyAt(rax, slot('chunk'))
-  m.load(rcx, slot('count'))
-  m.arithmetic('subtract', rcx, rax)
-  m.load(rdx, slot('chunk'))
-  m.atMost(rcx, rdx)
+  emitRest(m, { left: rcx, free: rdx, from: rax, all: slot('count'), most: slot('chunk') })
   m.shiftRight(rcx, 3)
   m.shiftLeft(rax, 2)
   m.load(rsi, slot('from'))

@@ -1,6 +1,7 @@
 // A block of sixteen columns of a matrix, put in the order in which tiles read it: sixteen numbers for each product.
-import { type Address, at, r8, r9, r10, r11, r12, r14, r15, rax, rbx, rcx, rdi, rdx, rsi } from '../assembler.ts'
+import { at, r8, r9, r10, r11, r12, r14, r15, rax, rbx, rcx, rdi, rdx, rsi } from '../assembler.ts'
 import { type Vector, type VectorAssembler, y } from '../vectors.ts'
+import { emitEightRows } from './constants.ts'
 import { panelColumns } from './packing.ts'
 
 /**
@@ -49,20 +50,8 @@ function emitTransposed(m: VectorAssembler): void {
   m.place(squares)
   m.arithmetic('compare', rax, 8)
   m.jumpIf('less', rest)
-  m.addressOf(three, { base: rdx, index: r10, scale: 2 })
-  m.addressOf(six, { base: three, index: r10, scale: 4 })
-  m.arithmetic('add', three, r10)
-  const rows: readonly Address[] = [
-    at(rdx),
-    { base: rdx, index: r10, scale: 1 },
-    { base: rdx, index: r10, scale: 2 },
-    at(three),
-    { base: rdx, index: r10, scale: 4 },
-    { base: three, index: r10, scale: 2 },
-    at(six),
-    { base: three, index: r10, scale: 4 },
-  ]
-  for (const [i, row] of rows.entries()) m.unary('movups', y(i), row)
+  const rows = emitEightRows(m, { base: rdx, stride: r10, three, six })
+  for (const [i, row] of rows(0).entries()) m.unary('movups', y(i), row)
   emitSquare(m, (column, vector) => m.storeVector('movups', at(rcx, 4 * panelColumns * column), vector))
   m.arithmetic('add', rdx, 32)
   m.arithmetic('add', rcx, 4 * panelColumns * 8)

@@ -2,6 +2,7 @@
 import { type Address, r8, r9, r10, r11, rax, rcx, rdx, rsi } from '../assembler.ts'
 import type { Register } from '../assembler.ts'
 import type { VectorAssembler } from '../vectors.ts'
+import { emitRest } from './constants.ts'
 import { type GemmLayout, type gemmSlots, local, operandForms, slot } from './gemm-slots.ts'
 import { panelColumns } from './packing.ts'
 
@@ -20,17 +21,11 @@ export function emitPlaces(m: VectorAssembler, layout: GemmLayout): void {
   divide('innerBatches', inner)
   m.move(outer, rax)
   m.multiplyAt(row, slot('rowsPerChunk'))
-  m.load(rax, slot('rows'))
-  m.arithmetic('subtract', rax, row)
-  m.load(rcx, slot('rowsPerChunk'))
-  m.atMost(rax, rcx)
+  emitRest(m, { left: rax, free: rcx, from: row, all: slot('rows'), most: slot('rowsPerChunk') })
   m.store(local('rows'), rax)
   m.multiplyAt(column, slot('chunkPanels'))
   m.store(local('firstPanel'), column)
-  m.load(rax, slot('panels'))
-  m.arithmetic('subtract', rax, column)
-  m.load(rcx, slot('chunkPanels'))
-  m.atMost(rax, rcx)
+  emitRest(m, { left: rax, free: rcx, from: column, all: slot('panels'), most: slot('chunkPanels') })
   m.store(local('panels'), rax)
   m.load(rax, slot('inner'))
   m.store(local('innerLeft'), rax)

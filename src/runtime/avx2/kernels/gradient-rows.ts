@@ -1,7 +1,7 @@
 // Gradients that go through rows: of layer norm, of softmax, and of rows fetched by their number.
 import { at, r8, r9, r10, r11, r12, r13, r15, rax, rbp, rbx, rcx, rdi, rdx, rsi } from '../assembler.ts'
 import { type VectorAssembler, y } from '../vectors.ts'
-import { emitSum } from './constants.ts'
+import { emitRest, emitSum } from './constants.ts'
 import { emitEach, emitRows, rowSlots, slot } from './rows.ts'
 
 /** `from` has what layer norm was of. */
@@ -159,10 +159,7 @@ export function emitScatterAdd(m: VectorAssembler): void {
   m.move(rbp, rdi)
   m.move(bytes, rsi)
   m.multiplyAt(bytes, of('chunkColumns'))
-  m.load(rcx, of('width'))
-  m.arithmetic('subtract', rcx, bytes)
-  m.load(rdx, of('chunkColumns'))
-  m.atMost(rcx, rdx)
+  emitRest(m, { left: rcx, free: rdx, from: bytes, all: of('width'), most: of('chunkColumns') })
   m.shiftRight(rcx, 3)
   m.shiftLeft(bytes, 2)
   m.load(rdi, of('to'))
