@@ -22,6 +22,7 @@ import { trainRoutes } from './routes/train.ts'
 import { sendOpenaiError } from './openai/errors.ts'
 import { openaiPath, openaiRoutes } from './openai/routes.ts'
 import { problems, registerSchemas } from './schemas/shared.ts'
+import { compileAnswersOnce } from './serializers.ts'
 import { Streams } from './streams.ts'
 
 export { defaultHttpLimits, type HttpParts } from './parts.ts'
@@ -40,6 +41,7 @@ export function createHttp(parts: HttpParts): FastifyInstance {
     done(null, payload)
   })
   registerSchemas(app)
+  compileAnswersOnce(app)
   registerBodyParsers(app)
   registerDocumentation(app, parts.version)
   void app.register(async (open) => {
