@@ -11,7 +11,7 @@ import { writeBartFolder } from './bart-folder.ts'
 import { startProcess, waitForJob, type ServiceProcess } from './process.ts'
 
 let folder: string
-let env: Record<string, string>
+let env: Record<string, string> & { readonly DATA: string }
 let service: ServiceProcess
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'preamble-bart-service-'))

@@ -21,7 +21,7 @@ const request = {
     output: `Place ${i} is an inn.`,
   })),
   validation: 0.2,
-  training: { prefixLength: 4, steps: 420, batchSize: 2, reparametrization: 16, seed: 3 },
+  training: { prefixLength: 4, steps: 220, batchSize: 2, reparametrization: 16, seed: 3 },
 }
 
 async function train(service: ServiceProcess): Promise<{ id: string; jobId: string }> {

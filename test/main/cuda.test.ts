@@ -1,18 +1,24 @@
 // The whole service on the device, or on the stand-in for it: it trains, generates, says what it runs on, and survives a kill.
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
+import { shapeModel } from '../../bench/shape-model.ts'
 import { isOnDevice, testCuda } from '../runtime/cuda/runtimes.ts'
 import { buildStandIn } from '../runtime/cuda/stand-in/build.ts'
+import { shareKernels } from '../runtime/shared-kernels.ts'
 import { startProcess, waitForJob, type ServiceProcess } from './process.ts'
 
 const { skip } = testCuda
 
 let folder: string
+/** The default model on a device; on the stand-in one that has all that it has, in less. */
+let model: string
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'preamble-cuda-'))
+  model = isOnDevice ? 'model' : await shapeModel('tiny', folder)
 })
 after(async () => {
   await rm(folder, { recursive: true, force: true })
@@ -20,8 +26,11 @@ after(async () => {
 
 function start(name: string, more: Readonly<Record<string, string>> = {}): Promise<ServiceProcess> {
   const libraries = isOnDevice ? (process.env['CUDA_LIBRARIES'] ?? '') : buildStandIn().libraries
+  const data = path.join(folder, name)
+  if (!isOnDevice && !existsSync(data)) shareKernels(data)
   return startProcess({
-    DATA: path.join(folder, name),
+    DATA: data,
+    MODEL: model,
     RUNTIME: 'cuda',
     CUDA_LIBRARIES: libraries,
     ROWS_MAX: '4',

@@ -35,7 +35,7 @@ async function find(): Promise<PrefixRecord> {
 }
 
 test('a training ends with figures, an evaluation sets baselines beside newer ones, and the record says how it was made', async () => {
-  const training = { prefixLength: 5, steps: 12, batchSize: 4, reparametrization: 16 }
+  const training = { prefixLength: 5, steps: 12, batchSize: 4, reparametrization: 16, learningRate: 0.01 }
   const body = { name: 'inns', examples, validation: 0.2, training }
   const { jobId } = (await service.request('POST', '/prefixes', body)).body as { jobId: string }
   await ended(jobId)

@@ -43,7 +43,7 @@ before(async () => {
     newTokensMax: 16,
   }
   const sizes = { ROWS_MAX: String(rowsMax), WAITING_MAX: String(waitingMax) }
-  service = await startProcess({ DATA: folder, QUEUE_URL: 'pglite:memory', ...sizes })
+  service = await startProcess({ DATA: folder, ...sizes })
   url = new URL('/generate', service.address)
 })
 after(async () => {

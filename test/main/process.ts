@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
+import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
+import { prepareQueue } from '../jobs/prepared-queue.ts'
 
 export interface ServiceProcess {
   readonly address: string
@@ -12,8 +14,15 @@ export interface ServiceProcess {
   stop(signal?: NodeJS.Signals): Promise<void>
 }
 
-/** Waits until it says that it is ready; what it printed is in the error when it is not. */
-export async function startProcess(env: Readonly<Record<string, string>>): Promise<ServiceProcess> {
+/**
+ * Waits until it says that it is ready; what it printed is in the error when it is not. Its queue in `DATA` is a copy of
+ * one that was made before, unless `isFirst`: then the service makes its own, as at its first start anywhere.
+ */
+export async function startProcess(
+  env: Readonly<Record<string, string> & { readonly DATA: string }>,
+  { isFirst = false } = {},
+): Promise<ServiceProcess> {
+  if (!isFirst && env['QUEUE_URL'] === undefined) await prepareQueue(path.join(env.DATA, 'queue'))
   const own = { PORT: '0', THREADS: '2', JOB_LOCK_MS: '1500', LOG_LEVEL: 'info', ...env }
   const child = spawn(process.execPath, ['dist/src/cli/cli.js'], {
     env: { PATH: process.env['PATH'], ...own },

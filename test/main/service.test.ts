@@ -10,7 +10,7 @@ let folder: string
 let service: ServiceProcess
 before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'preamble-service-'))
-  service = await startProcess({ DATA: folder })
+  service = await startProcess({ DATA: folder }, { isFirst: true })
 })
 after(async () => {
   await service.stop()
@@ -21,6 +21,7 @@ const examples = Array.from({ length: 16 }, (_, i) => ({
   input: `name : Inn ${i}`,
   output: `There is an inn called Inn ${i}.`,
 }))
+/** The learning rate is left open: it is chosen. */
 const training = {
   prefixLength: 5,
   steps: 12,
@@ -28,6 +29,8 @@ const training = {
   reparametrization: 16,
   initialization: 'text:table to text',
 }
+/** Nothing is left open, and nothing is tried before the training. */
+const given = { ...training, learningRate: 0.01 }
 
 interface Started {
   readonly id: string
@@ -148,7 +151,7 @@ test('an example that does not fit fails its job with the example named, once, a
 })
 
 test('while a training runs the service answers and generates; a running training can be cancelled', async () => {
-  const { id, jobId } = await train({ name: 'busy', training: { ...training, steps: 5000 } })
+  const { id, jobId } = await train({ name: 'busy', training: { ...given, steps: 5000 } })
   await waitForJob(service, jobId, ({ progress }) => (progress?.step ?? 0) > 3)
   assert.equal((await service.request('GET', '/healthz')).status, 200)
   const { status } = await service.request('POST', '/generate', {
@@ -163,11 +166,11 @@ test('while a training runs the service answers and generates; a running trainin
 })
 
 test('a deleted prefix is gone, and its version is not given out again', async () => {
-  const { id, jobId } = await train({ name: 'brief' })
+  const { id, jobId } = await train({ name: 'brief', training: given })
   await waitForJob(service, jobId, ({ status }) => status === 'succeeded')
   assert.equal((await service.request('DELETE', '/prefixes/brief')).status, 204)
   assert.equal((await service.request('GET', `/prefixes/${id}`)).status, 404)
-  const again = await train({ name: 'brief' })
+  const again = await train({ name: 'brief', training: given })
   assert.equal(again.version, 2)
   await waitForJob(service, again.jobId, ({ status }) => status === 'succeeded')
 })

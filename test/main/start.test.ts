@@ -17,7 +17,7 @@ after(async () => {
 })
 
 const refused = (env: Record<string, string>, message: RegExp): Promise<void> =>
-  assert.rejects(startProcess({ DATA: path.join(folder, 'data'), QUEUE_URL: 'pglite:memory', ...env }), { message })
+  assert.rejects(startProcess({ DATA: path.join(folder, 'data'), ...env }), { message })
 
 test('a MODEL folder with a missing tensor', async () => {
   const model = path.join(folder, 'model')

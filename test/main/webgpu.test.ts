@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
+import { shapeModel } from '../../bench/shape-model.ts'
 import { isOnDevice, swiftShader, testWebgpu } from '../runtime/webgpu/runtimes.ts'
 import { startProcess, waitForJob, type ServiceProcess } from './process.ts'
 
@@ -19,6 +20,8 @@ before(async () => {
   const loss = new URL('../runtime/webgpu/lose-device.js', import.meta.url)
   service = await startProcess({
     DATA: path.join(folder, 'data'),
+    // On a GPU the default model; in software one that has all that it has, in less.
+    MODEL: isOnDevice ? 'model' : await shapeModel('tiny', folder),
     RUNTIME: 'webgpu',
     ROWS_MAX: '2',
     NODE_OPTIONS: `--import=${loss.href}`,

@@ -8,9 +8,11 @@ import { ServiceError } from '../../src/errors/errors.ts'
 import { wrongResults } from '../../src/runtime/self-check.ts'
 import { openRuntime, type OpenedRuntime, type RuntimeOptions } from '../../src/runtime/open.ts'
 import { buildStandIn, whyNot } from './cuda/stand-in/build.ts'
+import { shareKernels } from './shared-kernels.ts'
 
 const skip = whyNot() ?? false
 const data = mkdtempSync(path.join(tmpdir(), 'preamble-open-'))
+if (skip === false) shareKernels(data)
 after(() => rmSync(data, { recursive: true }))
 afterEach(() => {
   delete process.env['STAND_IN_DEVICES']
