@@ -1,4 +1,4 @@
-// Keeps the engine's batch full with requests of one length, each with a prefix of its own choosing, and counts tokens.
+// Keeps the engine's batch full with requests, each with a prefix and a length of its own choosing, and counts tokens.
 import type { Engine } from '../src/engine/engine.ts'
 import { defaultLimits, type EngineLimits } from '../src/engine/limits.ts'
 import { greedy, type GenerateRequest } from '../src/engine/request.ts'
@@ -40,7 +40,8 @@ export interface FullBatch {
   /** One for each request; null: the bare model. */
   readonly prefixIds: readonly (string | null)[]
   readonly inputs: readonly string[]
-  readonly newTokens: number
+  /** Of every request, or of each. */
+  readonly newTokens: number | readonly number[]
   /** Requests that are open at once. */
   readonly open: number
 }
@@ -48,6 +49,8 @@ export interface FullBatch {
 /** Tokens per second, from the first request to the last token. */
 export async function measureFullBatch(engine: Engine, batch: FullBatch): Promise<number> {
   const { prefixIds, inputs, newTokens, open } = batch
+  const lengths = prefixIds.map((_, i) => (typeof newTokens === 'number' ? newTokens : (newTokens[i] as number)))
+  const expected = lengths.reduce((sum, length) => sum + length, 0)
   let next = 0
   let tokens = 0
   const startMs = performance.now()
@@ -55,13 +58,12 @@ export async function measureFullBatch(engine: Engine, batch: FullBatch): Promis
     for (let i = next++; i < prefixIds.length; i = next++) {
       const input = inputs[i % inputs.length] as string
       // Awaited first: the sum may have grown meanwhile.
-      const made = await generate(engine, requestOf(prefixIds[i] as string | null, input, newTokens))
+      const made = await generate(engine, requestOf(prefixIds[i] as string | null, input, lengths[i] as number))
       tokens += made
     }
   }
   await Promise.all(Array.from({ length: Math.min(open, prefixIds.length) }, client))
-  if (tokens !== prefixIds.length * newTokens)
-    throw new Error(`${tokens} tokens came, expected were ${prefixIds.length} × ${newTokens}`)
+  if (tokens !== expected) throw new Error(`${tokens} tokens came, expected were ${expected}`)
   return (1000 * tokens) / (performance.now() - startMs)
 }
 

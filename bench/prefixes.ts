@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Engine } from '../src/engine/engine.ts'
 import type { Model } from '../src/model/model.ts'
+import { LoadingThread } from '../src/prefix/loading-thread.ts'
 import { PrefixRegistry } from '../src/prefix/registry.ts'
 import { Random } from '../src/random/random.ts'
 import type { DecodeSession, Runtime } from '../src/runtime/runtime.ts'
@@ -26,7 +27,8 @@ export interface PrefixesOptions {
 
 const prefixLength = 10
 const promptTokens = 32
-const newTokens = 32
+/** Rows are left one by one, as in a service, not all in one step. */
+const newTokens = { min: 16, max: 48 }
 /** Requests of one side in one round, for each row: few, as what a machine's neighbours do changes within seconds. */
 const requestsPerRow = 2
 /** Requests that wait while the rows are taken, for each row: a row that is left finds the next one loaded. */
@@ -50,18 +52,19 @@ export async function measurePrefixes(runtime: Runtime, options: PrefixesOptions
     )
   // An engine remembers what its rows hold, so each side has rows of its own.
   const sessions = { one: await open(), many: await open() }
+  const loading = await LoadingThread.open(folder)
   try {
     const tokenizer = endless(await openTokenizer(options.folder))
     const registry = new PrefixRegistry(await openStore(folder))
     const ids = await storePrefixes(registry, model, tokenizer, { count: prefixes, prefixLength, seed })
     const held = Math.max(smallPoolRowsMin * rows, Math.round(smallPoolShare * prefixes))
-    const parts = { sessions, tokenizer, registry, ids }
+    const parts = { sessions, tokenizer, loading, ids }
     return [
       { pool: 'all', ...(await comparePool(parts, prefixes, options)) },
       { pool: `${held}`, ...(await comparePool(parts, held, options)) },
     ]
   } finally {
-    await Promise.all([sessions.one.dispose(), sessions.many.dispose()])
+    await Promise.all([sessions.one.dispose(), sessions.many.dispose(), loading.close()])
     await rm(folder, { recursive: true, force: true })
   }
 }
@@ -69,29 +72,29 @@ export async function measurePrefixes(runtime: Runtime, options: PrefixesOptions
 interface Parts {
   readonly sessions: Readonly<Record<'one' | 'many', DecodeSession>>
   readonly tokenizer: Tokenizer
-  readonly registry: PrefixRegistry
+  /** As the service's engine has it. */
+  readonly loading: LoadingThread
   readonly ids: readonly string[]
 }
 
 async function comparePool(parts: Parts, held: number, options: PrefixesOptions): Promise<Figures> {
-  const { sessions, tokenizer, registry, ids } = parts
+  const { sessions, tokenizer, loading, ids } = parts
   const { model, rows, rounds, seed } = options
   const limits = { ...limitsForSeeded, prefixBytesMax: Math.ceil(slack * held * prefixBytes(model, prefixLength)) }
   const loadsMs: number[] = []
   const loadPrefix = async (id: string) => {
     const startMs = performance.now()
-    const prefix = await registry.load(id)
+    const prefix = await loading.load(id)
     loadsMs.push(performance.now() - startMs)
     return prefix
   }
   const many = new Engine({ session: sessions.many, tokenizer, loadPrefix, limits })
-  const one = new Engine({ session: sessions.one, tokenizer, loadPrefix: (id) => registry.load(id), limits })
+  const one = new Engine({ session: sessions.one, tokenizer, loadPrefix: (id) => loading.load(id), limits })
   const random = new Random(seed)
   const count = requestsPerRow * rows
-  const batch = (draw: () => string, inputs: readonly string[]): FullBatch => ({
+  const batch = (draw: () => string, same: Pick<FullBatch, 'inputs' | 'newTokens'>): FullBatch => ({
     prefixIds: Array.from({ length: count }, draw),
-    inputs,
-    newTokens,
+    ...same,
     open: Math.round((1 + waitingPerRow) * rows),
   })
   const any = (): string => ids[random.below(ids.length)] as string
@@ -103,12 +106,14 @@ async function comparePool(parts: Parts, held: number, options: PrefixesOptions)
   for (let round = -1; round < rounds; round++) {
     // No prompt comes twice: rows with the same prefix and the same beginning would share the work of reading it, however many prefixes there are.
     const inputs = await inputsOfLength(tokenizer, random, { count, tokens: promptTokens })
+    const length = (): number => newTokens.min + random.below(newTokens.max - newTokens.min + 1)
+    const same = { inputs, newTokens: Array.from({ length: count }, length) }
     const single = (): Promise<number> =>
       measureFullBatch(
         one,
-        batch(() => first, inputs),
+        batch(() => first, same),
       )
-    const mixed = (): Promise<number> => measureFullBatch(many, batch(any, inputs))
+    const mixed = (): Promise<number> => measureFullBatch(many, batch(any, same))
     // By turns first and second: whoever comes second may find a machine that has slowed down.
     const mixedFirst = round % 2 === 0 ? await mixed() : null
     const alone = await single()

@@ -218,7 +218,7 @@ export function prefixesSection(prefixes: readonly Figures[]): Section {
   return {
     heading: 'A thousand prefixes beside one',
     text: `
-Requests of 32 tokens, no two of them the same, and 32 new ones through the engine, its rows always taken, each with a prefix of 10 drawn from the stored ones, in turn
+Requests of 32 tokens, no two of them the same, and 16 to 48 new ones through the engine, its rows always taken, each with a prefix of 10 drawn from the stored ones, in turn
 with the same requests that all name one. The pool holds all prefixes or so many; loads are those from the folder, as a share of the requests. Tokens per second.
 
 ${table({ model: 'model', form: 'form', prefixes: 'prefixes', pool: 'pool holds', rows: 'rows', oneTokensPerSecond: 'one prefix', manyTokensPerSecond: 'drawn', ratioMedian: 'ratio', ratioMin: 'worst round', ratioMax: 'best round', loadsShare: 'loads', loadMsP50: 'load p50, ms', loadMsP99: 'load p99, ms' }, prefixes)}`,

@@ -28,11 +28,6 @@ import { type Batch, positionsOf, sequencesOf, tokensRead } from './sequence.ts'
 import type { EngineState } from './step-figures.ts'
 import { type Account, Stopwatch } from './stopwatch.ts'
 
-/** Turns of the event loop between two steps that loads may have in any case. */
-const loadingTurns = 8
-/** What loads may take of the time of a step, while others decode. */
-const loadingShare = 0.05
-
 export interface EngineParts {
   /** The engine uses it alone and does not dispose of it. */
   readonly session: DecodeSession
@@ -269,22 +264,13 @@ export class Engine {
   /** Runs while there is work; what it throws is a bug, and ends the thread. The event loop turns between steps, so that requests and cancellations arrive. */
   async #run(): Promise<void> {
     for (;;) {
-      await this.#turn()
+      await nextTurn()
       for (const arrive of this.#inbox.splice(0)) arrive()
       const { prefillTokensMax } = this.#parts.limits
       const pieceTokens = this.#pace.pieceTokens(this.#scheduler.decoding, prefillTokensMax)
       const batch = this.#closed ? null : this.#scheduler.next(pieceTokens, (rows) => this.#drafter.propose(rows))
       if (batch === null) return
       await this.#step(batch)
-    }
-  }
-
-  /** While prefixes are loading there are several: each of the reads of a load takes one, and would wait for a step each. */
-  async #turn(): Promise<void> {
-    const endMs = performance.now() + loadingShare * this.#pace.decodeMs
-    for (let turn = 0; turn === 0 || this.#pool.loading > 0; turn++) {
-      if (turn >= loadingTurns && performance.now() >= endMs) return
-      await nextTurn()
     }
   }
 

@@ -41,11 +41,6 @@ export class PrefixPool {
     return this.#evictions
   }
 
-  /** Prefixes on their way into memory. */
-  get loading(): number {
-    return this.#loading.size
-  }
-
   has(prefixId: string): boolean {
     return this.#residents.has(prefixId)
   }

@@ -1,7 +1,8 @@
 // The worker thread's side of the conversation: requests come by message, events go back by message.
 import type { MessagePort } from 'node:worker_threads'
+import { toWire } from '../errors/wire.ts'
 import type { Engine } from './engine.ts'
-import { type FromWorker, type ToWorker, toWire } from './messages.ts'
+import type { FromWorker, ToWorker } from './messages.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
 import type { Account } from './stopwatch.ts'
 

@@ -2,15 +2,15 @@
 import path from 'node:path'
 import { parentPort, workerData } from 'node:worker_threads'
 import { ServiceError } from '../errors/errors.ts'
+import { toWire } from '../errors/wire.ts'
 import { type Model, openModel, playing } from '../model/model.ts'
 import { checkPrefixFits } from '../prefix/artifact.ts'
-import { PrefixRegistry } from '../prefix/registry.ts'
+import { LoadingThread } from '../prefix/loading-thread.ts'
 import { openRuntime } from '../runtime/open.ts'
-import { openStore } from '../store/open.ts'
 import { openTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { EngineWorkerData } from './client.ts'
 import { Engine } from './engine.ts'
-import { type FromWorker, type ResidentModel, toWire } from './messages.ts'
+import type { FromWorker, ResidentModel } from './messages.ts'
 import { layoutFor } from './played.ts'
 import type { PrefixLoader } from './request.ts'
 import { serveEngine } from './serve.ts'
@@ -48,7 +48,7 @@ async function open(data: EngineWorkerData): Promise<Opened> {
     )
   }
   checkEnd(model, tokenizer)
-  const registry = new PrefixRegistry(await openStore(data.storeUrl))
+  const loading = await LoadingThread.open(data.storeUrl)
   const warn = (message: string): void => post({ type: 'warning', message })
   const note = (message: string): void => post({ type: 'note', message })
   const layout = layoutFor(model, data.rowsMax, positionsMax)
@@ -71,13 +71,16 @@ async function open(data: EngineWorkerData): Promise<Opened> {
   const session = await runtime.openSession(forward, model.weights, layout, form, model.sourceGraph())
   const resident = { ...playing(model, tokenizer), vocabulary, runtime: { ...info, precision: form } }
   const loadPrefix: PrefixLoader = async (prefixId) => {
-    const prefix = await registry.load(prefixId)
+    const prefix = await loading.load(prefixId)
     checkPrefixFits(prefix.header, resident)
     return prefix
   }
   const figures: StepFigures = new StepFigures(() => engine.state)
   const engine = new Engine({ session, tokenizer, loadPrefix, model, limits: data.limits, observer: figures })
-  return { engine, figures, model: resident, dispose: () => session.dispose() }
+  const dispose = async (): Promise<void> => {
+    await Promise.all([loading.close(), session.dispose()])
+  }
+  return { engine, figures, model: resident, dispose }
 }
 
 /** Texts end where both say so, or they would never end. */

@@ -6,7 +6,7 @@ import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test, type TestContext } from 'node:test'
-import { type FileSystem, FolderStore } from '../../src/store/folder.ts'
+import { blockingFiles, type FileSystem, FolderStore } from '../../src/store/folder.ts'
 import { openStore } from '../../src/store/open.ts'
 import { describeObjectStore, keys } from './contract.ts'
 
@@ -24,6 +24,9 @@ function newFolder(): string {
 }
 
 describeObjectStore('FolderStore', () => FolderStore.open(newFolder()))
+describeObjectStore('FolderStore with reads that hold up the thread', () =>
+  FolderStore.open(newFolder(), blockingFiles),
+)
 
 /** The file system, but `step` of every write ends with `code`. */
 function failing(step: 'write' | 'sync' | 'rename' | 'link' | 'mkdir', code: string): FileSystem {
