@@ -1,7 +1,6 @@
 // The benchmarks by name: what each measures, and the sections of docs/benchmarks.md that it can write.
 import path from 'node:path'
 import { openModel, type Model } from '../src/model/model.ts'
-import { createOnnxRuntime } from '../src/runtime/onnx/onnx.ts'
 import type { Runtime } from '../src/runtime/runtime.ts'
 import { openTokenizer } from '../src/tokenizer/tokenizer.ts'
 import * as given from './arguments.ts'
@@ -24,6 +23,7 @@ import {
   decodingSection,
   draftSections,
   formsSection,
+  gapsSection,
   generationSection,
   loadSection,
   lossesSection,
@@ -136,14 +136,17 @@ const gapSeconds = 30
 const gapPrompts = [0, 900]
 
 const gaps: Command = async (folder) => {
-  const runtime = createOnnxRuntime({ threads: given.count('threads'), packed: true })
+  const runtime = packedRuntime(given.count('threads'))
   const model = await openModel(folder)
   const measured: Figures[] = []
-  for (const promptLength of gapPrompts)
-    measured.push(
-      await measureGaps(runtime, model, { rows: given.count('rows', 8), promptLength, seconds: gapSeconds }),
-    )
-  return { figures: { gaps: measured } }
+  for (const precision of given.precision('float32').split(',')) {
+    const form = await formOf(runtime, model, precision)
+    for (const promptLength of gapPrompts) {
+      const workload = { form, rows: given.count('rows', 8), promptLength, seconds: gapSeconds }
+      measured.push(await measureGaps(runtime, model, workload))
+    }
+  }
+  return { figures: { gaps: measured }, sections: [gapsSection(measured)] }
 }
 
 const choosing: Command = async (folder) => {
@@ -237,19 +240,23 @@ const service: Command = async (folder) => {
 
 /** Ends with 1 when something does not hold, but only after the figures. */
 const serve: Command = async (model) => {
-  const { figures, broken } = await measureLoad({
-    model,
-    threads: given.count('threads'),
-    clients: given.count('clients'),
-    prefixes: given.count('prefixes', 100),
-    prefixLength: 10,
-    seconds: given.count('seconds'),
-    seed: given.count('seed'),
-    say: (line) => void process.stderr.write(`${line}\n`),
-  })
-  for (const each of broken) process.stderr.write(`does not hold: ${each}\n`)
-  if (broken.length > 0) process.exitCode = 1
-  const all: Figures = { ...figures, broken: broken.length }
+  const all: Figures[] = []
+  for (const precision of given.precision('float32').split(',')) {
+    const { figures, broken } = await measureLoad({
+      model,
+      precision,
+      threads: given.count('threads'),
+      clients: given.count('clients'),
+      prefixes: given.count('prefixes', 100),
+      prefixLength: 10,
+      seconds: given.count('seconds'),
+      seed: given.count('seed'),
+      say: (line) => void process.stderr.write(`${line}\n`),
+    })
+    for (const each of broken) process.stderr.write(`does not hold: ${each}\n`)
+    if (broken.length > 0) process.exitCode = 1
+    all.push({ ...figures, broken: broken.length })
+  }
   return { figures: { serve: all }, sections: [loadSection(all)] }
 }
 

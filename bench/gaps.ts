@@ -9,6 +9,8 @@ import { limitsForSeeded } from './full-batch.ts'
 import { median, quantile, type Figures } from './machine.ts'
 
 export interface GapsWorkload {
+  /** Of the session's products. */
+  readonly form: string
   /** Rows that decode throughout. */
   readonly rows: number
   /** Tokens of each prompt that arrives; 0: none arrives. */
@@ -34,9 +36,9 @@ const letters: Tokenizer = {
 }
 
 export async function measureGaps(runtime: Runtime, model: Model, workload: GapsWorkload): Promise<Figures> {
-  const { rows, promptLength, seconds } = workload
+  const { form, rows, promptLength, seconds } = workload
   const layout = { ...model.config, rowsMax: rows + 1 }
-  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout)
+  const session = await runtime.openSession(model.forwardGraph(runtime.segments), model.weights, layout, form)
   const loadPrefix = (): Promise<never> => Promise.reject(new Error('no prefix is named'))
   const engine = new Engine({ session, tokenizer: letters, loadPrefix, limits: limitsForSeeded })
   const random = new Random(7)
@@ -74,6 +76,8 @@ export async function measureGaps(runtime: Runtime, model: Model, workload: Gaps
   await session.dispose()
   gapsMs.sort((a, b) => a - b)
   return {
+    model: model.name,
+    form,
     rows,
     promptLength,
     gapMsMedian: median(gapsMs),

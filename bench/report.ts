@@ -236,17 +236,28 @@ ${table({ model: 'model', rows: 'rows', form: 'form', tokensPerSecond: 'ours', p
   }
 }
 
-export function loadSection(serve: Figures): Section {
+export function loadSection(serve: readonly Figures[]): Section {
   return {
     heading: 'The service under load',
     text: `
-${show(serve['clients'])} clients at once over HTTP, on the same machine, for ${show(serve['seconds'])} s: ${show(serve['prefixes'])} prefixes, inputs and outputs of mixed lengths, half of the requests streamed, some
+${show(serve[0]?.['clients'])} clients at once over HTTP, on the same machine, for ${show(serve[0]?.['seconds'])} s: ${show(serve[0]?.['prefixes'])} prefixes, inputs and outputs of mixed lengths, half of the requests streamed, some
 sampled, one in twenty left by its client. Milliseconds as the clients see them: to the first token, between two, to the end.
 
-${table({ model: 'model', requestsPerSecond: 'requests/s', tokensPerSecond: 'tokens/s', failed: 'failed', overloaded: 'overloaded', firstMsP50: 'first p50', firstMsP99: 'p99', betweenMsP50: 'between p50', betweenMsP99: 'p99', wholeMsP50: 'whole p50', wholeMsP99: 'p99' }, [serve])}
+${table({ model: 'model', precision: 'precision', requestsPerSecond: 'requests/s', tokensPerSecond: 'tokens/s', failed: 'failed', overloaded: 'overloaded', firstMsP50: 'first p50', firstMsP99: 'p99', betweenMsP50: 'between p50', betweenMsP99: 'p99', wholeMsP50: 'whole p50', wholeMsP99: 'p99' }, serve)}
 
 Memory of the process after its garbage is gone, before and after the load, MiB.
 
-${table({ rssBeforeMiB: 'resident, before', rssAfterMiB: 'after', heapBeforeMiB: 'heap and buffers, before', heapAfterMiB: 'after', filesBefore: 'open files, before', filesAfter: 'after' }, [serve])}`,
+${table({ precision: 'precision', rssBeforeMiB: 'resident, before', rssAfterMiB: 'after', heapBeforeMiB: 'heap and buffers, before', heapAfterMiB: 'after', filesBefore: 'open files, before', filesAfter: 'after' }, serve)}`,
+  }
+}
+
+export function gapsSection(gaps: readonly Figures[]): Section {
+  return {
+    heading: 'Between two tokens',
+    text: `
+Milliseconds between two tokens of rows that decode, through the engine: with nothing beside them, and while two prompts of so many tokens are always in line. A step
+that reads a piece of a prompt tries no drafts.
+
+${table({ model: 'model', form: 'form', rows: 'rows', promptLength: 'tokens of prompts', gapMsMedian: 'p50', gapMsP99: 'p99', gapMsMax: 'longest', timesMedian: 'p99 / p50', tokensPerSecond: 'tokens/s', promptTokensPerSecond: 'tokens read/s' }, gaps)}`,
   }
 }

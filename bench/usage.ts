@@ -32,7 +32,7 @@ export const usage = `npm run bench -- [train | losses | decoding | decode | agr
   --rows N                   rows that decode side by side, each with its own prefix (default 8; of prefixes, generate and choosing 32)
   --rounds N                 measured rounds (default 5)
   --threads N                threads inside one operator (default: all processors)
-  --precision fast           train in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
+  --precision fast           train or serve in 8 bits, in the form that is the fastest here; or in one by its name (default float32)
   --runtime cuda             on an NVIDIA GPU: training and decoding beside PEFT in bfloat16, several trainings in a step, GPT-2 medium
                              beside the most that products reach, time and limit of each kernel; GPT-2's shape unless said
   --runtime webgpu           on any GPU: training and decoding steps in turn with the CPU

@@ -19,6 +19,8 @@ import { Tally } from './tally.ts'
 
 export interface LoadOptions {
   readonly model: string
+  /** Of the service: `float32` or `fast`. */
+  readonly precision: string
   readonly threads: number
   readonly clients: number
   readonly prefixes: number
@@ -51,7 +53,8 @@ export async function measureLoad(options: LoadOptions): Promise<LoadReport> {
   try {
     options.say(`seed ${options.seed}: storing ${options.prefixes} prefixes`)
     const drawn = await store(path.join(folder, 'store'), options)
-    const env = { DATA: folder, MODEL: options.model, THREADS: String(options.threads) }
+    const { model, precision, threads } = options
+    const env = { DATA: folder, MODEL: model, PRECISION: precision, THREADS: String(threads) }
     const service = await startLoadedService(env)
     try {
       return await drive(service, drawn, options)
@@ -218,6 +221,6 @@ function memory(before: Holdings, after: Holdings): Figures {
   }
 }
 
-function about({ model, clients, prefixes, prefixLength, seed }: LoadOptions): Figures {
-  return { model: path.basename(model), clients, prefixes, prefixLength, seed }
+function about({ model, precision, clients, prefixes, prefixLength, seed }: LoadOptions): Figures {
+  return { model: path.basename(model), precision, clients, prefixes, prefixLength, seed }
 }
