@@ -36,26 +36,60 @@ export function planMemory(lifetimes: readonly Lifetime[], { alignment, gap }: P
     })
     return { offsets, bytes: end }
   }
+  const sizes = lifetimes.map(({ bytes }) => aligned(bytes))
   const order = lifetimes.map((_, i) => i).sort((a, b) => lifetimes[b]!.bytes - lifetimes[a]!.bytes || a - b)
   const offsets = lifetimes.map(() => 0)
-  /** By offset. */
-  const placed: number[] = []
+  const living = new Living(lifetimes)
   let total = 0
   for (const i of order) {
-    const own = lifetimes[i] as Lifetime
-    const size = aligned(own.bytes)
+    const size = sizes[i] as number
     let offset = 0
-    for (const j of placed) {
-      const other = lifetimes[j] as Lifetime
-      if (other.last < own.first || own.last < other.first) continue
-      const start = offsets[j] as number
-      if (offset + size <= start) break
-      offset = Math.max(offset, start + aligned(other.bytes))
+    for (const j of living.beside(i).sort((a, b) => offsets[a]! - offsets[b]!)) {
+      if (offset + size <= offsets[j]!) break
+      offset = Math.max(offset, offsets[j]! + sizes[j]!)
     }
     offsets[i] = offset
     total = Math.max(total, offset + size)
-    const at = placed.findIndex((j) => (offsets[j] as number) > offset)
-    placed.splice(at === -1 ? placed.length : at, 0, i)
+    living.add(i)
   }
   return { offsets, bytes: total }
+}
+
+/** Which buffers have a place already, by step: most live for a few steps beside a few others, of hundreds in all. */
+class Living {
+  readonly #lifetimes: readonly Lifetime[]
+  readonly #atStep: number[][] = []
+  /** For which buffer each was found last. */
+  readonly #foundFor: Int32Array
+
+  constructor(lifetimes: readonly Lifetime[]) {
+    this.#lifetimes = lifetimes
+    this.#foundFor = new Int32Array(lifetimes.length).fill(-1)
+    // Some live for ever: until the last step at which anything begins or ends.
+    let end = 0
+    for (const { first, last } of lifetimes) end = Math.max(end, first, Number.isFinite(last) ? last : 0)
+    for (let step = 0; step <= end; step++) this.#atStep.push([])
+  }
+
+  add(buffer: number): void {
+    for (const there of this.#steps(buffer)) there.push(buffer)
+  }
+
+  /** Those that live at a time when `buffer` does. */
+  beside(buffer: number): number[] {
+    const found: number[] = []
+    for (const there of this.#steps(buffer)) {
+      for (const other of there) {
+        if (this.#foundFor[other] === buffer) continue
+        this.#foundFor[other] = buffer
+        found.push(other)
+      }
+    }
+    return found
+  }
+
+  #steps(buffer: number): number[][] {
+    const { first, last } = this.#lifetimes[buffer] as Lifetime
+    return this.#atStep.slice(first, last + 1)
+  }
 }

@@ -32,7 +32,7 @@ export interface Gemm {
   readonly out: Operand
   readonly added?: Operand | null
   /** Of float32 [panel, column]. */
-  readonly bias?: bigint | null
+  readonly bias?: number | null
   /** Whether columns that b lacks to fill the last panel are written too, as 0. */
   readonly wholePanels?: boolean
   /** Outer batches and inner ones. */
@@ -41,7 +41,7 @@ export interface Gemm {
 
 /** Columns of a frozen matrix, sixteen in each row of a panel, zeros behind the last. */
 export interface PackedPanels {
-  readonly panelsAt: bigint
+  readonly panelsAt: number
 }
 
 export const panelsOf = (columns: number): number => Math.ceil(columns / panelColumns)
@@ -61,7 +61,7 @@ export function emitGemm(l: Lowering, { rows, inner, columns, a, b, out, ...rest
   const rowChunks = Math.ceil(rows / rowsPerChunk)
   const blocks = Math.ceil(inner / blockInnerMax)
   const last = columns - (panels - 1) * panelColumns
-  const resident = (address: bigint) => ({ place: { storage: new Storage(0, 'resident', { address }), offset: 0 } })
+  const resident = (address: number) => ({ place: { storage: new Storage(0, 'resident', { address }), offset: 0 } })
   l.step(a.byColumn === true ? 'gemmByColumn' : 'gemm', rowChunks * columnChunks * all, {
     rows,
     inner,

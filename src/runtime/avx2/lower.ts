@@ -144,7 +144,7 @@ function emitWords(l: Lowering, node: Node<'linear'>, out: View, added: View | n
   const rowChunks = Math.ceil(count / chunkRows)
   const wanted = Math.floor((matrix.panels * rowChunks) / (chunksPerThread * l.threads))
   const chunkPanels = Math.max(1, Math.min(chunkPanelsMax, wanted))
-  const resident = (address: bigint) => ({ place: { storage: new Storage(0, 'resident', { address }), offset: 0 } })
+  const resident = (address: number) => ({ place: { storage: new Storage(0, 'resident', { address }), offset: 0 } })
   l.step('product', Math.ceil(matrix.panels / chunkPanels) * rowChunks, {
     rows: { place: { storage: rows, offset: 0 } },
     rowScales: { place: { storage: scales, offset: 0 } },

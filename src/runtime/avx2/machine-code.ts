@@ -32,7 +32,7 @@ const lane = koffi.proto('void preamble_lane(void *program, void *memory)')
 /** Kernels by name, assembled and made executable. */
 export class MachineCode {
   readonly constants = new Constants()
-  readonly #addresses = new Map<string, bigint>()
+  readonly #addresses = new Map<string, number>()
   readonly #memory: bigint
   readonly #bytes: number
 
@@ -54,10 +54,10 @@ export class MachineCode {
     library.copy(this.#memory, bytes, bytes.length)
     if (library.protect(this.#memory, bytes.length, protection.read | protection.execute) !== 0)
       throw new Error('the system does not let memory be executed')
-    for (const [name, offset] of offsets) this.#addresses.set(name, this.#memory + BigInt(offset))
+    for (const [name, offset] of offsets) this.#addresses.set(name, Number(this.#memory) + offset)
   }
 
-  addressOf(kernel: string): bigint {
+  addressOf(kernel: string): number {
     const address = this.#addresses.get(kernel)
     if (address === undefined) throw new Error(`there is no kernel ${kernel}`)
     return address
@@ -65,7 +65,7 @@ export class MachineCode {
 
   /** To be called from JavaScript, on a thread of its own. */
   lane(name: string): LaneFunction {
-    const called = koffi.decode(this.addressOf(name), lane) as { async: LaneFunction }
+    const called = koffi.decode(BigInt(this.addressOf(name)), lane) as { async: LaneFunction }
     return (program, memory, done) => called.async(program, memory, done)
   }
 

@@ -120,11 +120,11 @@ export class Avx2Program implements Program {
       new Int32Array(buffer, byteOffset + offset, data.length).set(data)
     }
     this.#held.add(feeds)
-    const program = executable.prepare(addressOf(this.#arena), (name) => {
+    const program = executable.prepare(Number(addressOf(this.#arena)), (name) => {
       const { data } = feeds[name] as Tensor
       // Of an array that V8 keeps on its own heap the address would move.
       void data.buffer
-      return addressOf(data)
+      return Number(addressOf(data))
     })
     try {
       if (this.#watch === undefined) await this.#inAllLanes(program)
@@ -171,7 +171,7 @@ export class Avx2Program implements Program {
 
   #make(bindings: ReadonlyMap<string, number>): Executable {
     const lowered = lower(this.#graph, bindings, this.#weights, this.#options)
-    const constants = addressOf(this.#code.constants.numbers)
+    const constants = Number(addressOf(this.#code.constants.numbers))
     return new Executable(lowered, (name) => this.#code.addressOf(name), constants)
   }
 }

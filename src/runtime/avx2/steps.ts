@@ -15,15 +15,15 @@ export class Storage {
   readonly kind: 'arena' | 'input' | 'output' | 'fed' | 'resident'
   /** Of an input. */
   readonly name: string | null
-  /** Of what is resident. */
-  readonly address: bigint
+  /** Of what is resident; a program's addresses are below 2 ** 47. */
+  readonly address: number
   first = Infinity
   last = -Infinity
 
   constructor(
     bytes: number,
     kind: Storage['kind'],
-    { name = null, address = 0n }: { name?: string | null; address?: bigint } = {},
+    { name = null, address = 0 }: { name?: string | null; address?: number } = {},
   ) {
     this.bytes = bytes
     this.kind = kind

@@ -14,8 +14,8 @@ export type ProductForm = 'words' | 'float32'
 
 /** A packed matrix, and where its parts lie. */
 export interface LoadedMatrix extends PackedWeight {
-  readonly valuesAt: bigint
-  readonly scalesAt: bigint
+  readonly valuesAt: number
+  readonly scalesAt: number
 }
 
 export interface Numbers {
@@ -46,7 +46,7 @@ export class LoadedWeights {
   readonly #biases = new Map<string, Float32Array>()
   readonly #masks = new Map<number, Int32Array>()
   /** Asked for again by every lowering. */
-  readonly #addresses = new Map<NodeJS.ArrayBufferView, bigint>()
+  readonly #addresses = new Map<NodeJS.ArrayBufferView, number>()
 
   constructor(read: (name: string) => Numbers) {
     this.#read = read
@@ -93,7 +93,7 @@ export class LoadedWeights {
   }
 
   /** Of the first of its float32 numbers. */
-  numbers(name: string): bigint {
+  numbers(name: string): number {
     const known = this.#numbers.get(name) ?? this.#read(name)
     this.#numbers.set(name, known)
     return this.#addressOf(known.data)
@@ -109,13 +109,13 @@ export class LoadedWeights {
     const [rows, columns] = shape as readonly [number, number]
     const [inner, outputs] = transposed ? [columns, rows] : [rows, columns]
     const packed = packWeight(data, inner, outputs, transposed, (bytes) => this.#pages.allocate(bytes))
-    const loaded = { ...packed, valuesAt: addressOf(packed.values), scalesAt: addressOf(packed.scales) }
+    const loaded = { ...packed, valuesAt: this.#addressOf(packed.values), scalesAt: this.#addressOf(packed.scales) }
     this.#matrices.set(key, loaded)
     return loaded
   }
 
   /** float32 [panel, inner, 16] of a matrix [inner, columns], or [columns, inner] where `transposed`, at this address; 0 behind the last column. */
-  panels(name: string, transposed: boolean): bigint {
+  panels(name: string, transposed: boolean): number {
     const key = `${name} ${transposed}`
     const known = this.#panels.get(key) ?? this.#packPanels(name, transposed)
     this.#panels.set(key, known)
@@ -137,7 +137,7 @@ export class LoadedWeights {
   }
 
   /** float32 [panels · 16] at this address, 0 behind the last column; null: 0 everywhere. */
-  bias(name: string | null, panels: number): bigint {
+  bias(name: string | null, panels: number): number {
     const key = `${name} ${panels}`
     const known = this.#biases.get(key) ?? new Float32Array(panels * panelColumns)
     if (!this.#biases.has(key) && name !== null) known.set(this.#read(name).data)
@@ -146,7 +146,7 @@ export class LoadedWeights {
   }
 
   /** So many of one number, at this address. */
-  constant(fill: number, count: number): bigint {
+  constant(fill: number, count: number): number {
     const key = `${fill} ${count}`
     const known = this.#constants.get(key) ?? new Float32Array(count).fill(fill)
     this.#constants.set(key, known)
@@ -154,15 +154,15 @@ export class LoadedWeights {
   }
 
   /** int32 [16], −1 for each column that the last panel of so many columns has, 0 for the others. */
-  mask(columns: number): bigint {
+  mask(columns: number): number {
     const last = columns % panelColumns
     const known = this.#masks.get(last) ?? Int32Array.from({ length: panelColumns }, (_, c) => (c < last ? -1 : 0))
     this.#masks.set(last, known)
     return this.#addressOf(known)
   }
 
-  #addressOf(array: NodeJS.ArrayBufferView): bigint {
-    const address = this.#addresses.get(array) ?? addressOf(array)
+  #addressOf(array: NodeJS.ArrayBufferView): number {
+    const address = this.#addresses.get(array) ?? Number(addressOf(array))
     this.#addresses.set(array, address)
     return address
   }

@@ -65,7 +65,7 @@ export class KernelCode<Name extends KernelName> {
     program[headerSlots.indexOf('operations')] = 1n
     program[headerSlots.indexOf('constants')] = addressOf(constants)
     const operation = operationBytes / 8
-    program[operation + operationSlots.indexOf('kernel')] = this.#code.addressOf(this.#name)
+    program[operation + operationSlots.indexOf('kernel')] = BigInt(this.#code.addressOf(this.#name))
     program[operation + operationSlots.indexOf('arguments')] = addressOf(values)
     program[operation + operationSlots.indexOf('chunks')] = BigInt(chunks)
     const lane = this.#code.lane('lane')
