@@ -31,19 +31,15 @@ export class Acceptance {
         failures.set(generation, error)
       }
     }
-    const beams = new Map<TextGroup, Map<Continuation, Float32Array>>()
+    const beams = new Map<TextGroup, Map<Continuation, RowOutcome>>()
     sequencesOf(batch).forEach((continuation, i) => {
       if (continuation.state !== 'decoding') return
       const { group, generation } = continuation
       const rows = outcomes[i] as readonly RowOutcome[]
       const drafts = batch.decode?.every ? (batch.decode.tokens[i]?.slice(1) ?? []) : []
-      const [row] = rows
+      const [row] = rows as [RowOutcome]
       if (group === null) attempt(generation, () => this.#acceptTokens(continuation, drafts, rows))
-      else
-        beams.set(
-          group,
-          (beams.get(group) ?? new Map<Continuation, Float32Array>()).set(continuation, row as Float32Array),
-        )
+      else beams.set(group, (beams.get(group) ?? new Map<Continuation, RowOutcome>()).set(continuation, row))
     })
     for (const [group, rows] of beams) {
       const { generation } = group.rows[0] as Continuation
@@ -65,6 +61,7 @@ export class Acceptance {
 
   #acceptToken(continuation: Continuation, outcome: RowOutcome): number {
     const { generation } = continuation
+    assert.ok(!('scores' in outcome), 'the best tokens of a row are for a search')
     const { token, score } =
       outcome instanceof Float32Array ? this.#choose(continuation, outcome) : taken(continuation, outcome)
     if (continuation.accept(token, generation.scored ? score : null)) this.#end(generation, [continuation])
@@ -77,9 +74,9 @@ export class Acceptance {
     return { token, score: scored ? this.#sampler.score(logits, token, parts.topLogprobs ?? 0) : null }
   }
 
-  #acceptBeams(group: BeamGroup, logits: ReadonlyMap<Continuation, Float32Array>): void {
+  #acceptBeams(group: BeamGroup, outcomes: ReadonlyMap<Continuation, RowOutcome>): void {
     const [first] = group.rows as [Continuation]
-    const inOrder = group.rows.map((row) => logits.get(row)).filter((row) => row !== undefined)
+    const inOrder = group.rows.map((row) => outcomes.get(row)).filter((row) => row !== undefined)
     const parents = group.step(inOrder, this.#sampler)
     if (parents === null) this.#end(first.generation, group.rows)
     else this.#scheduler.reorder(first, parents)
@@ -99,8 +96,8 @@ interface Accepted {
 }
 
 /** What the session has chosen, with the random number that was next. */
-function taken({ decoding, random }: Continuation, { token, logprob }: ChosenToken): Accepted {
+function taken({ decoding, random }: Continuation, { token, logprob, top = [] }: ChosenToken): Accepted {
   assert.ok(token >= 0, 'there is no finite logit')
   if (decoding.strategy === 'sample') random.next()
-  return { token, score: { token, logprob, top: [] } }
+  return { token, score: { token, logprob, top } }
 }

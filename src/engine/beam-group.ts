@@ -1,4 +1,5 @@
 // One input's beam search in flight: a row for each beam, and the texts that it ends with.
+import type { RowOutcome } from '../runtime/runtime.ts'
 import { BeamSearch } from './beam-search.ts'
 import { Continuation, type Generation } from './generation.ts'
 import type { Prompt } from './prompt.ts'
@@ -34,14 +35,14 @@ export class BeamGroup {
   }
 
   /**
-   * Takes the logits of each live beam's next token, [vocabulary] each: at the first step those of the first row alone. Answers
+   * Takes what the step made of each live beam, its logits or its best tokens: at the first step of the first row alone. Answers
    * which row each row goes on from; null at the end.
    */
-  step(logits: readonly Float32Array[], sampler: Sampler): readonly number[] | null {
+  step(outcomes: readonly RowOutcome[], sampler: Sampler): readonly number[] | null {
     const { live } = this.#search
     const { tokens: prompt } = this.#prompt
     const scores = live.map(({ tokens }, i) =>
-      sampler.beamScores(this.#generation.rules, { prompt, output: tokens }, logits[i] as Float32Array, i),
+      sampler.beamScores(this.#generation.rules, { prompt, output: tokens }, outcomes[i] as RowOutcome, i),
     )
     const step = this.#search.step(scores)
     // At the end too, when nothing goes on: they are the tokens made.

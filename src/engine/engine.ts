@@ -20,7 +20,7 @@ import { type Observer, StepWatch } from './observer.ts'
 import { type Lease, PrefixPool } from './prefix-pool.ts'
 import { encodePrompts } from './prompt.ts'
 import type { GenerateEvent, GenerateRequest, PrefixLoader } from './request.ts'
-import { choiceOf } from './row-choice.ts'
+import { wantedOf } from './row-choice.ts'
 import { Runner } from './runner.ts'
 import { Sampler } from './sampler.ts'
 import { Scheduler } from './scheduler.ts'
@@ -289,7 +289,7 @@ export class Engine {
     const startMs = performance.now()
     let outcomes: RowOutcome[][]
     try {
-      outcomes = await this.#runner.run(batch, choiceOf)
+      outcomes = await this.#runner.run(batch, wantedOf)
     } catch (error) {
       for (const { generation } of sequencesOf(batch)) this.#fail(generation, batch, error)
       this.#scheduler.distrust()

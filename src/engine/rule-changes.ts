@@ -20,9 +20,8 @@ export function applyRules(rules: LogitRules, history: History, logits: Float32A
   })
 }
 
-/** What `applyRules` does to a row before the next token; null: it cannot be said of single logits, as all but one are forbidden. */
-export function changesOf(rules: LogitRules, history: History): LogitChanges | null {
-  if (forcedToken(rules, history) !== null) return null
+/** What `applyRules` does to a row before the next token where none is forced. */
+export function changesOf(rules: LogitRules, history: History): LogitChanges {
   const places = new Map<number, number>()
   const amounts: number[] = []
   visitChanges(rules, history, (token, change, amount) => {

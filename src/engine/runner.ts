@@ -1,6 +1,7 @@
 // Carries out on a decode session what the scheduler has decided.
 import assert from 'node:assert/strict'
-import type { DecodeSession, RowOutcome, TokenChoice } from '../runtime/runtime.ts'
+import type { DecodeSession, RowOutcome, RowWanted } from '../runtime/runtime.ts'
+import { anyToken } from './row-choice.ts'
 import { type Batch, type Sequence, sequencesOf } from './sequence.ts'
 
 export class Runner {
@@ -19,19 +20,19 @@ export class Runner {
 
   /**
    * For each of `sequencesOf(batch)` what comes after its last token, or after every one where that is asked for: logits,
-   * [vocabulary], overwritten by the next call; where the session chooses tokens itself, those of the rows for which `choiceOf` says how.
+   * [vocabulary], overwritten by the next call; where the session chooses tokens itself, what `wantedOf` asks for.
    */
-  async run<S extends Sequence>(
-    batch: Batch<S>,
-    choiceOf: (sequence: S) => TokenChoice | null,
-  ): Promise<RowOutcome[][]> {
+  async run<S extends Sequence>(batch: Batch<S>, wantedOf: (sequence: S) => RowWanted): Promise<RowOutcome[][]> {
     const { vocabulary } = this.#session
     const sources = batch.seeds.flatMap(({ row, source }) => (source === undefined ? [] : [{ row, source }]))
     if (sources.length > 0) await this.#session.read(sources)
     const parts = [batch.decode, batch.prefill].filter((part) => part !== null)
     const sequences = sequencesOf(batch)
     if (this.#session.choose !== undefined) {
-      const outcomes = await this.#session.choose(parts, sequences.map(choiceOf))
+      const unread = unfinished(batch)
+      // Nobody looks at what comes after a piece of a prompt.
+      const wanted = sequences.map((sequence) => (unread.has(sequence) ? anyToken : wantedOf(sequence)))
+      const outcomes = await this.#session.choose(parts, wanted)
       return outcomes.map((outcome) => [outcome])
     }
     const logits = await this.#session.step(parts)
@@ -43,4 +44,11 @@ export class Runner {
     assert.equal(logits.length, at * vocabulary)
     return outcomes
   }
+}
+
+/** Those that have more of their prompt to read after the batch. */
+function unfinished<S extends Sequence>({ prefill }: Batch<S>): ReadonlySet<S> {
+  const reading = prefill?.sequences ?? []
+  const read = (i: number): number => prefill?.tokens[i]?.length ?? 0
+  return new Set(reading.filter(({ prompt, prefilled }, i) => prefilled + read(i) < prompt.length))
 }

@@ -1,7 +1,9 @@
 // Chooses the next token of a sequence from a row of logits, as its request asks, and says how probable it was.
+import assert from 'node:assert/strict'
 import type { Random } from '../random/random.ts'
+import type { RowOutcome, ScoredToken } from '../runtime/runtime.ts'
 import { Candidates } from './candidates.ts'
-import type { History, LogitRules } from './logit-rules.ts'
+import { forcedToken, type History, type LogitRules } from './logit-rules.ts'
 import type { Decoding } from './request.ts'
 import { RowPasses } from './row-passes.ts'
 import { applyRules } from './rule-changes.ts'
@@ -19,7 +21,7 @@ export interface Score {
   readonly token: number
   readonly logprob: number
   /** The most probable tokens in its place, the best first. */
-  readonly top: readonly { readonly token: number; readonly logprob: number }[]
+  readonly top: readonly ScoredToken[]
 }
 
 export class Sampler {
@@ -55,13 +57,22 @@ export class Sampler {
 
   /**
    * What beam search adds up, for beam `beam` of a search, there until that beam of any search is scored again:
-   * log-probabilities changed by the rules and not normalized anew, as `generate` in transformers does it.
+   * log-probabilities changed by the rules and not normalized anew, as `generate` in transformers does it. Of a row of which the
+   * best tokens came, the others count as impossible; where a token is forced, nothing is looked at.
    */
-  beamScores(rules: LogitRules | null, history: History, logits: Float32Array, beam: number): Float32Array {
-    const target = (this.#beams[beam] ??= new Float32Array(logits.length))
-    this.#passes.logits.set(logits)
-    const normalizer = this.#passes.logSumExp()
-    for (let i = 0; i < logits.length; i++) target[i] = (logits[i] as number) - normalizer
+  beamScores(rules: LogitRules | null, history: History, row: RowOutcome, beam: number): Float32Array {
+    const passes = this.#passes
+    const target = (this.#beams[beam] ??= new Float32Array(passes.logits.length))
+    if (row instanceof Float32Array) {
+      passes.logits.set(row)
+      const normalizer = passes.logSumExp()
+      for (let i = 0; i < row.length; i++) target[i] = (row[i] as number) - normalizer
+    } else if ('scores' in row) {
+      const { tokens, scores } = row
+      target.fill(-Infinity)
+      for (let i = 0; i < tokens.length; i++) target[tokens[i] as number] = scores[i] as number
+      return target
+    } else assert.ok(rules !== null && forcedToken(rules, history) !== null, 'a search needs more than one token')
     if (rules !== null) applyRules(rules, history, target)
     return target
   }

@@ -67,19 +67,50 @@ export interface TokenChoice {
   readonly topP: number
   /** In [0, 1): drawn is the token at which the probabilities of what is left, added in the order of tokens, pass it. */
   readonly uniform: number
+  /** Of those, the tokens at least so many times as probable as the most probable one; absent: all. */
+  readonly minP?: number
+  /** Of those, the typical ones of this mass, and all as near as the last (Meister et al. 2022); absent: all. */
+  readonly typicalP?: number
   /** Of some of the logits, before all of that; `logprob` is of the logits as they were. */
   readonly changes?: LogitChanges
+  /** This token, whatever the logits; nothing else is chosen by then. */
+  readonly forced?: number
+  /** So many of the most probable tokens come beside the chosen one. */
+  readonly alternatives?: number
 }
 
-export interface ChosenToken {
-  /** Below 0: no logit is finite. */
+export interface ScoredToken {
   readonly token: number
   /** Of softmax(logits), in nats. */
   readonly logprob: number
 }
 
-/** What a step makes of a row: the logits after its last token, [vocabulary], or the token chosen by them. */
-export type RowOutcome = Float32Array | ChosenToken
+/** `token` below 0: no logit is finite. */
+export interface ChosenToken extends ScoredToken {
+  /** Where alternatives were asked for: the best first, of equals the lower token. */
+  readonly top?: readonly ScoredToken[]
+}
+
+/** For a search: what is wanted of a row in place of one token. */
+export interface BestWanted {
+  /** So many of the tokens with the largest scores, at least. */
+  readonly best: number
+  /** Of some of the log-probabilities, not of the logits. */
+  readonly changes?: LogitChanges
+}
+
+/** In no order: `best` or more, and no other token of the row has the score of one of those that `best` counts. */
+export interface BestTokens {
+  readonly tokens: ArrayLike<number>
+  /** log softmax of the logits after the changes, in float32, not normalized anew. */
+  readonly scores: ArrayLike<number>
+}
+
+/** null: the logits. Sessions answer these also for what they cannot tell. */
+export type RowWanted = TokenChoice | BestWanted | null
+
+/** What a step makes of a row: the logits after its last token, [vocabulary], the token chosen by them, or the best of them. */
+export type RowOutcome = Float32Array | ChosenToken | BestTokens
 
 /** Parts of one step, at most: rows that decode, and rows whose prompts are read. */
 export const partsMax = 2
@@ -109,10 +140,10 @@ export interface DecodeSession {
    */
   step(parts: readonly SessionPart[]): Promise<Float32Array>
   /**
-   * `step` for sessions that choose tokens where they compute: rows with a choice come back as a token alone, those without
-   * one as their logits, and so do those for which the session cannot tell.
+   * `step` for sessions that choose tokens where they compute: rows with a choice come back as a token alone, those of a search as
+   * their best tokens, others as their logits, and so do those for which the session cannot tell.
    */
-  choose?(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]>
+  choose?(parts: readonly SessionPart[], wanted: readonly RowWanted[]): Promise<RowOutcome[]>
   /** A step of one part. */
   extend(start: number, tokens: readonly (readonly number[])[]): Promise<Float32Array>
   /** These rows are in use no more: what they held may be forgotten. */

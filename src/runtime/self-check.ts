@@ -84,7 +84,7 @@ async function wrongChoice({ choose }: Checked): Promise<string | null> {
     cases.map(([choice]) => choice),
   )
   const tokenOf = (outcome: RowOutcome | undefined): number | undefined =>
-    outcome instanceof Float32Array ? undefined : outcome?.token
+    outcome !== undefined && 'token' in outcome ? outcome.token : undefined
   const wrong = cases.findIndex(([, expected], i) => tokenOf(chosen[i]) !== expected)
   if (wrong < 0) return null
   const [choice, expected] = cases[wrong] as [TokenChoice, number]

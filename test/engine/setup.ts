@@ -2,7 +2,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { Engine } from '../../src/engine/engine.ts'
 import { defaultLimits, type EngineLimits } from '../../src/engine/limits.ts'
+import { decoderAlone } from '../../src/engine/played.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
+import type { Framing } from '../../src/model/framing.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { FakeSession } from './fake-session.ts'
 import { byteTokenizer } from './fake-tokenizer.ts'
@@ -23,7 +25,11 @@ export interface TestEngine {
   readonly loading: { resolve: () => void }
 }
 
-export function makeEngine(limits: Partial<EngineLimits> = {}, session = new FakeSession(257)): TestEngine {
+export function makeEngine(
+  limits: Partial<EngineLimits> = {},
+  session = new FakeSession(257),
+  framing: Partial<Framing> = {},
+): TestEngine {
   const slow = deferred()
   const loadPrefix = async (id: string): Promise<Prefix> => {
     if (id === 'slow') await slow.promise
@@ -31,7 +37,10 @@ export function makeEngine(limits: Partial<EngineLimits> = {}, session = new Fak
     if (prefix === undefined) throw new ServiceError('prefix_not_found', `no prefix ${id}`)
     return prefix
   }
-  const engine = new Engine({ session, tokenizer: byteTokenizer, loadPrefix, limits: { ...defaultLimits, ...limits } })
+  const alone = decoderAlone(session.layout)
+  const model = { ...alone, framing: { ...alone.framing, ...framing } }
+  const all = { ...defaultLimits, ...limits }
+  const engine = new Engine({ session, tokenizer: byteTokenizer, loadPrefix, limits: all, model })
   return { engine, session, loading: slow }
 }
 

@@ -16,7 +16,7 @@ import { testWebgpu } from '../runtime/webgpu/runtimes.ts'
 type Run = (graph: Graph, feeds: Feeds) => Promise<Record<string, Tensor>>
 
 export interface GoldenRun {
-  readonly name: string
+  readonly name: RunName
   readonly skip: false | string
   /** Of the largest value; PyTorch's own float32 is off by up to 1e-6 on the same figures. */
   readonly tolerance: number
@@ -26,8 +26,13 @@ export interface GoldenRun {
 let cuda: Runtime | null = null
 let webgpu: Promise<Runtime> | null = null
 
-/** A model on each runtime. */
-export function runsOf({ weights }: Pick<Model, 'weights'>): readonly GoldenRun[] {
+export type RunName = 'onnx' | 'cuda' | 'webgpu' | 'reference'
+
+/** Those that a test file has beside what else it tests; the process of WebGPU's tests has its own. */
+export const runsHere: readonly RunName[] = ['onnx', 'cuda', 'reference']
+
+/** A model on some runtimes. */
+export function runsOf({ weights }: Pick<Model, 'weights'>, names: readonly RunName[]): readonly GoldenRun[] {
   const runOn =
     (runtime: () => Runtime | Promise<Runtime>): Run =>
     async (graph, feeds) => {
@@ -38,29 +43,32 @@ export function runsOf({ weights }: Pick<Model, 'weights'>): readonly GoldenRun[
     }
   const onnx = createOnnxRuntime({ threads: 1 })
   const reference: Run = async (graph, feeds) => evaluate(graph, feeds, await referenceWeights(weights))
-  return [
-    { name: 'onnx', skip: false, tolerance: 1e-5, run: runOn(() => onnx) },
-    { name: 'cuda', skip: testCuda.skip, tolerance: 1e-5, run: runOn(() => (cuda ??= testCuda.open())) },
-    { name: 'webgpu', skip: testWebgpu.skip, tolerance: 1e-5, run: runOn(() => (webgpu ??= testWebgpu.open())) },
-    { name: 'reference', skip: false, tolerance: 1e-12, run: reference },
-  ]
+  const runs: Readonly<Record<RunName, Omit<GoldenRun, 'name'>>> = {
+    onnx: { skip: false, tolerance: 1e-5, run: runOn(() => onnx) },
+    cuda: { skip: testCuda.skip, tolerance: 1e-5, run: runOn(() => (cuda ??= testCuda.open())) },
+    webgpu: { skip: testWebgpu.skip, tolerance: 1e-5, run: runOn(() => (webgpu ??= testWebgpu.open())) },
+    reference: { skip: false, tolerance: 1e-12, run: reference },
+  }
+  return names.map((name) => ({ name, ...runs[name] }))
 }
 
-interface GoldenRuntime extends GoldenRun {
+export interface GoldenRuntime extends GoldenRun {
   /** The golden batch with its loss weights as exact as the runtime takes them. */
   readonly feeds: (reduction: 'sum' | 'mean') => Feeds
 }
 
 export const model = await openModel(`${goldenFolder}/model`)
 
-export const goldenRuntimes: readonly GoldenRuntime[] = runsOf(model).map((each) => ({
-  ...each,
-  feeds: (reduction) => {
-    const feeds = goldenFeeds(reduction)
-    if (each.name !== 'reference') return feeds
-    return { ...feeds, lossWeights: inFloat64(feeds['lossWeights'] as Tensor) }
-  },
-}))
+export function goldenRuns(names: readonly RunName[]): readonly GoldenRuntime[] {
+  return runsOf(model, names).map((each) => ({
+    ...each,
+    feeds: (reduction) => {
+      const feeds = goldenFeeds(reduction)
+      if (each.name !== 'reference') return feeds
+      return { ...feeds, lossWeights: inFloat64(feeds['lossWeights'] as Tensor) }
+    },
+  }))
+}
 
 /** A weight of 1/3 is no float32 number: the reference gets it in float64, as PyTorch had it. */
 export function inFloat64(tensor: Tensor): Tensor {

@@ -1,42 +1,19 @@
-// The whole model against PyTorch: logits, losses and every gradient by name, on both runtimes.
+// The whole model against PyTorch: losses and every gradient by name, and ten steps of a training.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createOnnxRuntime } from '../../src/runtime/onnx/onnx.ts'
 import { AdamW, untrained } from '../../src/train/adamw.ts'
-import { foldGraph, gradientOf, trainingGraph } from '../../src/train/graphs.ts'
+import { gradientOf, trainingGraph } from '../../src/train/graphs.ts'
 import { parameterShapes, prefixShape, type Parameters, type PrefixShape } from '../../src/train/parameters.ts'
 import { learningRateAt } from '../../src/train/schedule.ts'
-import { assertClose, golden, goldenFeeds, toTensor } from '../golden/gpt2.ts'
-import { goldenRuntimes, model } from './golden-runs.ts'
+import { assertClose, golden, goldenFeeds } from '../golden/gpt2.ts'
+import { testGolden } from './golden-contract.ts'
+import { goldenRuns, model, runsHere } from './golden-runs.ts'
 
 const direct = prefixShape(model.config, golden.prefixLength, 0)
 const network = prefixShape(model.config, golden.prefixLength, golden.middle)
 
-for (const { name, skip, tolerance, run, feeds } of goldenRuntimes) {
-  for (const reduction of ['sum', 'mean'] as const) {
-    test(`${name}: losses and prefix gradients of the ${reduction} agree with PyTorch`, { skip }, async () => {
-      const prefix = { keys: toTensor(golden.prefix['keys']!), values: toTensor(golden.prefix['values']!) }
-      const outputs = await run(trainingGraph(model, direct), { ...feeds(reduction), ...prefix })
-      assertClose('token losses', outputs['tokenLosses']!.data, golden.expected.tokenLosses.data, tolerance)
-      for (const [parameter, expected] of Object.entries(golden.expected.gradients[reduction])) {
-        assertClose(`gradient of ${parameter}`, outputs[gradientOf(parameter)]!.data, expected.data, tolerance)
-      }
-    })
-  }
-
-  test(`${name}: the reparametrized prefix and the gradients of its five parameters agree with PyTorch`, {
-    skip,
-  }, async () => {
-    const parameters = Object.fromEntries(Object.entries(golden.network).map(([key, value]) => [key, toTensor(value)]))
-    const folded = await run(foldGraph(model, network), parameters)
-    assertClose('keys', folded['folded.keys']!.data, golden.expected.reparametrized.keys.data, tolerance)
-    assertClose('values', folded['folded.values']!.data, golden.expected.reparametrized.values.data, tolerance)
-    const outputs = await run(trainingGraph(model, network), { ...feeds('sum'), ...parameters })
-    for (const [parameter, expected] of Object.entries(golden.expected.reparametrized.gradients)) {
-      assertClose(`gradient of ${parameter}`, outputs[gradientOf(parameter)]!.data, expected.data, tolerance)
-    }
-  })
-}
+for (const run of goldenRuns(runsHere)) testGolden(run)
 
 test('ten steps of AdamW on the direct prefix give the losses, norms and keys that PyTorch gets', async () => {
   const { losses, norms, parameters } = await train(direct, golden.prefix)

@@ -2,13 +2,22 @@
 import assert from 'node:assert/strict'
 import { makeGraph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
-import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceRow, TokenChoice } from '../runtime.ts'
+import type {
+  CacheLayout,
+  DecodeSession,
+  Past,
+  RowOutcome,
+  RowWanted,
+  SessionPart,
+  SourceRow,
+  TokenChoice,
+} from '../runtime.ts'
 import { shiftOf, tokensAndPositions } from '../row-tokens.ts'
 import type { Device } from './device.ts'
 import { ExecutableCache, type Prepared, type ProgramParts } from './executable-cache.ts'
 import type { Executable, StepTime } from './executable.ts'
 import { appendChoice, changesInput, changesRoom, choicesInput, chosenToken } from './lower-choice.ts'
-import { logprobsOutput, packedChanges, packedChoices, tokensOutput } from './lower-choice.ts'
+import { isChosenHere, logprobsOutput, packedChanges, packedChoices, tokensOutput } from './lower-choice.ts'
 import { at, type Lowering } from './lowering.ts'
 import { CudaRowCache } from './row-cache.ts'
 import type { CudaSourceReader } from './source-reader.ts'
@@ -86,7 +95,8 @@ export class CudaDecodeSession implements DecodeSession {
   }
 
   /** One CUDA graph for each part: prompts and rows that decode have shapes of their own, and few graphs serve all pairs of them. */
-  async choose(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]> {
+  async choose(parts: readonly SessionPart[], wanted: readonly RowWanted[]): Promise<RowOutcome[]> {
+    const choices = wanted.map((each) => (isChosenHere(each) ? each : null))
     let row = 0
     return parts.flatMap((part) => this.#run(part, choices.slice(row, (row += part.tokens.length))))
   }

@@ -1,6 +1,6 @@
 // The choice of each row's next token behind the logits of a step: what is asked for goes in, tokens and how probable they are come out.
 import { amountsPerToken } from '../logit-changes.ts'
-import type { ChosenToken, TokenChoice } from '../runtime.ts'
+import type { ChosenToken, RowWanted, TokenChoice } from '../runtime.ts'
 import { at, type Lowering } from './lowering.ts'
 import { Storage, type View } from './steps.ts'
 
@@ -22,6 +22,13 @@ const changesMin = 64
 const changeBytes = 32
 /** The kernel's for a place where nothing is changed. */
 const nothing = -1
+
+/** Whether the kernel can: it has no other filters, tells no alternatives, and makes one token of a row. */
+export function isChosenHere(wanted: RowWanted): wanted is TokenChoice {
+  if (wanted === null || 'best' in wanted) return false
+  const { minP = 0, typicalP = 1, alternatives = 0, forced } = wanted
+  return minP === 0 && typicalP === 1 && alternatives === 0 && forced === undefined
+}
 
 /**
  * Room for the changes of each row: powers of two, so that steps of many texts share a graph; 0 where there are none.

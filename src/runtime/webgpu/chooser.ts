@@ -1,12 +1,13 @@
-// What comes back of a step's logits: tokens, the few largest logits for those that are drawn, and the logits of rows that need all.
+// What comes back of a step's logits: tokens, the few largest logits for those that are drawn or searched, and the logits of rows that need all.
 import { Tensor as OnnxTensor } from 'onnxruntime-node'
-import type { ChosenToken, RowOutcome, TokenChoice } from '../runtime.ts'
+import type { BestTokens, ChosenToken, RowOutcome, RowWanted } from '../runtime.ts'
+import { describeAdapter } from './adapters.ts'
 import { ints, viewOf, type Device, type DeviceTensor } from './device.ts'
-import { drawFrom, scaleOf } from './draw.ts'
+import { bestFrom, concerned, drawFrom, scaleOf } from './draw.ts'
 import { ModelBuilder } from './model-builder.ts'
 
-/** Of the largest logits of a row so many come back where a token is drawn. */
-const bestMax = 64
+/** So many of the largest logits of a row come back where a token is drawn, or more where that many are asked for. */
+const bestCounts = [64, 256] as const
 /** The provider sorts so many numbers within one workgroup; more of them pass through memory many times. */
 const sortedMax = 2048
 /** Below every logit. */
@@ -21,22 +22,16 @@ export class Chooser {
     this.#vocabulary = vocabulary
   }
 
-  /** For each row of `logits`, [rows, vocabulary], in order: a token where there is a choice and the device can tell, else its logits. */
-  async choose(logits: DeviceTensor, choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]> {
-    // Where rules change logits, the largest of those that come back tells the greedy token, too.
-    const isSimple = (choice: TokenChoice | null): boolean => choice?.temperature === 0 && choice.changes === undefined
-    const greedy = choices.some(isSimple) ? await this.#greedy(logits) : []
-    const drawn = choices.some((choice) => choice !== null && !isSimple(choice))
-      ? await this.#draw(
-          logits,
-          choices.map((choice) => (isSimple(choice) ? null : choice)),
-        )
-      : []
-    const chosen = choices.map((choice, row) => (isSimple(choice) ? greedy[row] : drawn[row]) ?? null)
-    const rest = choices.flatMap((_, row) => (chosen[row] === null ? [row] : []))
+  /** For each row of `logits`, [rows, vocabulary], in order: what is wanted of it where the device can tell, else its logits. */
+  async choose(logits: DeviceTensor, wanted: readonly RowWanted[]): Promise<RowOutcome[]> {
+    const greedy = wanted.some(isGreedy) ? await this.#greedy(logits) : []
+    const others = wanted.map((each) => (isGreedy(each) ? null : each))
+    const told = others.some((each) => each !== null) ? await this.#best(logits, others) : []
+    const outcomes = wanted.map((each, row) => (isGreedy(each) ? greedy[row] : told[row]) ?? null)
+    const rest = wanted.flatMap((_, row) => (outcomes[row] === null ? [row] : []))
     const fetched = rest.length === 0 ? new Float32Array(0) : await this.#fetch(logits, rest)
     const size = this.#vocabulary
-    return chosen.map((outcome, row) => {
+    return outcomes.map((outcome, row) => {
       const at = rest.indexOf(row)
       return outcome ?? fetched.subarray(at * size, (at + 1) * size)
     })
@@ -49,40 +44,57 @@ export class Chooser {
     const numbers = (best as DeviceTensor).data as Float32Array
     return Array.from({ length: numbers.length / 2 }, (_, row) => {
       const [token, logprob] = [numbers[2 * row] as number, numbers[2 * row + 1] as number]
+      this.#assertComputed(Math.exp(-logprob))
       return Number.isFinite(logprob) ? { token, logprob } : null
     })
   }
 
-  /** null where a row's largest logits and those that rules change do not tell, or nothing is asked for. */
-  async #draw(logits: DeviceTensor, choices: readonly (TokenChoice | null)[]): Promise<(ChosenToken | null)[]> {
-    const [rows, count] = [choices.length, Math.min(bestMax, this.#vocabulary)]
-    const most = Math.max(...choices.map((choice) => choice?.changes?.tokens.length ?? 0))
-    const session = await this.#device.kept(`best of ${this.#vocabulary}${most > 0 ? ', changing' : ''}`, 'host', () =>
-      bestModel(this.#vocabulary, count, most > 0),
-    )
-    const scales = Float32Array.from(choices, (choice) => (choice === null ? 1 : scaleOf(choice)))
-    const changing = new Int32Array(rows * most)
-    choices.forEach((choice, row) => changing.set(choice?.changes?.tokens ?? [], row * most))
+  /** null where a row's largest logits and those that are concerned do not tell, or nothing is asked for. */
+  async #best(logits: DeviceTensor, wanted: readonly RowWanted[]): Promise<(ChosenToken | BestTokens | null)[]> {
+    const rows = wanted.length
+    const lists = wanted.map((each) => (each === null ? [] : concerned(each)))
+    const named = Math.max(...lists.map(({ length }) => length))
+    // Of a search some more than it wants: what rules forbid is often among the best.
+    const most = Math.max(...wanted.map((each) => (each !== null && 'best' in each ? 1.5 * each.best : 0)))
+    const count = Math.min(bestCounts.find((each) => each >= most) ?? bestCounts[1], this.#vocabulary)
+    const isTypical = wanted.some((each) => each !== null && 'typicalP' in each)
+    const shape = { vocabulary: this.#vocabulary, count, isNaming: named > 0, isTypical }
+    const session = await this.#device.kept(`best ${Object.values(shape)}`, 'host', () => bestModel(shape))
+    const scales = Float32Array.from(wanted, (each) => (each === null || 'best' in each ? 1 : scaleOf(each)))
+    const naming = new Int32Array(rows * named)
+    lists.forEach((list, row) => naming.set(list, row * named))
     const { best } = await this.#device.run(session, {
       logits,
       scales: new OnnxTensor('float32', scales, [rows, 1]),
-      ...(most > 0 && { changing: ints(changing, [rows, most]) }),
+      ...(named > 0 && { named: ints(naming, [rows, named]) }),
     })
     const numbers = (best as DeviceTensor).data as Float32Array
-    const width = 2 + 2 * count + most
-    return choices.map((choice, row) => {
-      if (choice === null) return null
+    const sums = isTypical ? 3 : 2
+    const width = sums + 2 * count + named
+    return wanted.map((each, row) => {
+      if (each === null) return null
       const own = numbers.subarray(row * width, (row + 1) * width)
+      this.#assertComputed(own[0] as number)
       const known = {
         sum: own[0] as number,
         sumAtTemperature: own[1] as number,
-        logits: own.subarray(2, 2 + count),
-        tokens: own.subarray(2 + count, 2 + 2 * count),
-        changing: own.subarray(2 + 2 * count),
+        momentAtTemperature: isTypical ? (own[2] as number) : NaN,
+        logits: own.subarray(sums, sums + count),
+        tokens: own.subarray(sums + count, sums + 2 * count),
+        concerned: own.subarray(sums + 2 * count),
         isWhole: count === this.#vocabulary,
       }
-      return drawFrom(known, choice)
+      return 'best' in each ? bestFrom(known, each) : drawFrom(known, each)
     })
+  }
+
+  /** `sum`: Σ e^(l − max l) over a row. No model has all logits alike, and zeros are what the provider leaves where memory was lacking. */
+  #assertComputed(sum: number): void {
+    if (Math.abs(sum / this.#vocabulary - 1) > 1e-5) return
+    const { adapter } = this.#device
+    throw new Error(
+      `all logits of a row are alike: the GPU ${describeAdapter(adapter)}, has no memory left for a step, it seems (lower ROWS_MAX for less)`,
+    )
   }
 
   async #fetch(logits: DeviceTensor, rows: readonly number[]): Promise<Float32Array> {
@@ -109,36 +121,51 @@ function greedyModel(): Uint8Array {
   return m.encode()
 }
 
+interface BestShape {
+  readonly vocabulary: number
+  /** Of the largest logits. */
+  readonly count: number
+  /** Whether the logits of some tokens are asked for. */
+  readonly isNaming: boolean
+  readonly isTypical: boolean
+}
+
 /**
- * logits [R, vocabulary], scales [R, 1], where asked for int32 changing [R, N] → best [R, 2 + 2·count + N]: Σ e^(l − max l),
- * Σ e^(scale·(l − max l)), the largest logits, their tokens, the logits of the tokens `changing`. Sorted in parts that a workgroup can
- * hold, and then the best of the parts.
+ * logits [R, vocabulary], scales [R, 1], where asked for int32 named [R, N] → best [R, 2 + 2·count + N]: Σ e^(l − max l),
+ * Σ e^(scale·(l − max l)), the largest logits, their tokens, the logits of the tokens `named`; of a typical choice behind the sums
+ * Σ scale·(max l − l)·e^(scale·(l − max l)). Sorted in parts that a workgroup can hold, and then the best of the parts.
  */
-function bestModel(vocabulary: number, count: number, isChanging: boolean): Uint8Array {
+function bestModel({ vocabulary, count, isNaming, isTypical }: BestShape): Uint8Array {
   const m = new ModelBuilder()
   const [logits, scales] = [m.input('logits', 'float32', ['R', vocabulary]), m.input('scales', 'float32', ['R', 1])]
   const below = belowLargest(m, logits)
-  const sums = [below, m.emit('Mul', [below, scales])].map((each) => sumOfPowers(m, each))
+  const scaled = m.emit('Mul', [below, scales])
+  const told = [sumOfPowers(m, below), sumOfPowers(m, scaled)]
+  if (isTypical) told.push(sum(m, m.emit('Mul', [m.emit('Neg', [scaled]), m.emit('Exp', [scaled])])))
+  told.push(...largest(m, logits, vocabulary, count))
+  if (isNaming) told.push(m.emit('GatherElements', [logits, m.input('named', 'int32', ['R', 'N'])], { axis: 1 }))
+  m.output('best', m.emit('Concat', told, { axis: 1 }), ['R', 'W'])
+  return m.encode()
+}
+
+/** float32 [R, count] of the largest of each row and of where they stand. */
+function largest(m: ModelBuilder, logits: string, vocabulary: number, count: number): readonly [string, string] {
   const parts = Math.ceil(vocabulary / sortedMax)
   const top = (x: string): readonly string[] => m.emitMany('TopK', [x, m.integers([count])], 2, { axis: -1 })
-  let [values, tokens] = top(logits) as [string, string]
-  if (parts > 1) {
-    const padded = m.emit('Pad', [logits, m.integers([0, 0, 0, parts * sortedMax - vocabulary]), m.float(lowest)])
-    const [first, within] = top(m.emit('Reshape', [padded, m.integers([-1, parts, sortedMax])])) as [string, string]
-    const starts = m.emit('Reshape', [
-      m.row(Array.from({ length: parts }, (_, part) => part * sortedMax)),
-      m.integers([1, parts, 1]),
-    ])
-    const flat = (name: string): string => m.emit('Reshape', [name, m.integers([-1, parts * count])])
-    const all = flat(m.emit('Add', [m.cast(within, 'int32'), starts]))
-    const [second, at] = top(flat(first)) as [string, string]
-    values = second
-    tokens = m.emit('GatherElements', [all, at], { axis: 1 })
+  if (parts === 1) {
+    const [values, tokens] = top(logits) as [string, string]
+    return [values, m.cast(tokens, 'float32')]
   }
-  const told = [...sums, values, m.cast(tokens, 'float32')]
-  if (isChanging) told.push(m.emit('GatherElements', [logits, m.input('changing', 'int32', ['R', 'N'])], { axis: 1 }))
-  m.output('best', m.emit('Concat', told, { axis: 1 }), ['R', isChanging ? 'W' : 2 + 2 * count])
-  return m.encode()
+  const padded = m.emit('Pad', [logits, m.integers([0, 0, 0, parts * sortedMax - vocabulary]), m.float(lowest)])
+  const [first, within] = top(m.emit('Reshape', [padded, m.integers([-1, parts, sortedMax])])) as [string, string]
+  const starts = m.emit('Reshape', [
+    m.row(Array.from({ length: parts }, (_, part) => part * sortedMax)),
+    m.integers([1, parts, 1]),
+  ])
+  const flat = (name: string): string => m.emit('Reshape', [name, m.integers([-1, parts * count])])
+  const all = flat(m.emit('Add', [m.cast(within, 'int32'), starts]))
+  const [second, at] = top(flat(first)) as [string, string]
+  return [second, m.cast(m.emit('GatherElements', [all, at], { axis: 1 }), 'float32')]
 }
 
 function belowLargest(m: ModelBuilder, logits: string): string {
@@ -146,5 +173,17 @@ function belowLargest(m: ModelBuilder, logits: string): string {
 }
 
 function sumOfPowers(m: ModelBuilder, x: string): string {
-  return m.emit('ReduceSum', [m.emit('Exp', [x]), m.integers([1])])
+  return sum(m, m.emit('Exp', [x]))
+}
+
+/** Of each row. */
+function sum(m: ModelBuilder, x: string): string {
+  return m.emit('ReduceSum', [x, m.integers([1])])
+}
+
+/** Whether the largest logit tells the token, and nothing else is asked for. */
+function isGreedy(wanted: RowWanted): boolean {
+  if (wanted === null || 'best' in wanted) return false
+  const { temperature, changes, forced, alternatives = 0 } = wanted
+  return temperature === 0 && changes === undefined && forced === undefined && alternatives === 0
 }

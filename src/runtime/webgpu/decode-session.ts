@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { makeGraph, type Graph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
-import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceRow, TokenChoice } from '../runtime.ts'
+import type { CacheLayout, DecodeSession, Past, RowOutcome, SessionPart, SourceRow, RowWanted } from '../runtime.ts'
 import { shiftOf, tokensAndPositions } from '../row-tokens.ts'
 import type { Chooser } from './chooser.ts'
 import { ints, viewOf, type DeviceTensor, type OnnxFeeds } from './device.ts'
@@ -73,10 +73,10 @@ export class WebgpuDecodeSession implements DecodeSession {
   }
 
   /** One run for each part: prompts and rows that decode are of different widths, and the GPU pads neither. */
-  async choose(parts: readonly SessionPart[], choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]> {
+  async choose(parts: readonly SessionPart[], wanted: readonly RowWanted[]): Promise<RowOutcome[]> {
     const outcomes: RowOutcome[] = []
     for (const part of parts) {
-      const own = choices.slice(outcomes.length, outcomes.length + part.tokens.length)
+      const own = wanted.slice(outcomes.length, outcomes.length + part.tokens.length)
       outcomes.push(...(await this.#run(part, own)))
     }
     await this.#parts.cache.shrink()
@@ -107,7 +107,7 @@ export class WebgpuDecodeSession implements DecodeSession {
     await program.dispose()
   }
 
-  async #run({ start, tokens }: SessionPart, choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]> {
+  async #run({ start, tokens }: SessionPart, wanted: readonly RowWanted[]): Promise<RowOutcome[]> {
     const { cache, chooser, program, reader } = this.#parts
     const batch = tokens.length
     const width = Math.max(...tokens.map((row) => row.length))
@@ -134,7 +134,7 @@ export class WebgpuDecodeSession implements DecodeSession {
     await cache.append({ rows, width, counts: tokens.map((row) => row.length), tensors: made })
     for (const tensor of made) tensor.dispose()
     const logits = outputs['logits'] as DeviceTensor
-    const chosen = await chooser.choose(logits, choices)
+    const chosen = await chooser.choose(logits, wanted)
     logits.dispose()
     return chosen
   }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Graph } from '../../graph/graph.ts'
 import type { Value } from '../../graph/ops.ts'
 import type { Weights } from '../../tensor/weights.ts'
-import type { CacheLayout, RowOutcome, Runtime, TokenChoice } from '../runtime.ts'
+import type { CacheLayout, RowOutcome, Runtime, RowWanted } from '../runtime.ts'
 import { describeAdapter } from './adapters.ts'
 import { Chooser } from './chooser.ts'
 import { decodingGraph, WebgpuDecodeSession } from './decode-session.ts'
@@ -17,8 +17,8 @@ import { DeviceWeights } from './weights.ts'
 export interface WebgpuRuntime extends Runtime {
   /** As logs and GET /readyz name it. */
   readonly description: string
-  /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
-  choose(logits: Float32Array, choices: readonly (TokenChoice | null)[]): Promise<RowOutcome[]>
+  /** As a decode session chooses, from logits [wanted.length, vocabulary] of the host. */
+  choose(logits: Float32Array, wanted: readonly RowWanted[]): Promise<RowOutcome[]>
 }
 
 export interface WebgpuOptions extends DeviceOptions {
@@ -38,10 +38,10 @@ export async function openWebgpuRuntime({ warn = () => undefined, ...options }: 
       assertForm(form)
       return WebgpuProgram.open(parts, graph, parts.weights.acquire(weights))
     },
-    choose: async (logits, choices) => {
-      const vocabulary = logits.length / choices.length
-      const there = await device.upload(logits, [choices.length, vocabulary], 'logits')
-      const chosen = await new Chooser(device, vocabulary).choose(there, choices)
+    choose: async (logits, wanted) => {
+      const vocabulary = logits.length / wanted.length
+      const there = await device.upload(logits, [wanted.length, vocabulary], 'logits')
+      const chosen = await new Chooser(device, vocabulary).choose(there, wanted)
       there.dispose()
       return chosen
     },

@@ -15,8 +15,10 @@ async function webgpuParts(): Promise<TrainerParts> {
   return { ...(await tinyParts()), runtime: await testWebgpu.open() }
 }
 
+/** Five steps, and held-out losses of one batch. */
+const data = tinyData(20, 2)
 const open = (parts: TrainerParts, options: Partial<TrainingOptions> = {}, checkpoint: Uint8Array | null = null) =>
-  openTraining(parts, tinyData(), { ...tinyOptions, epochs: 1, ...options }, checkpoint)
+  openTraining(parts, data, { ...tinyOptions, epochs: 1, ...options }, checkpoint)
 
 async function prefixOf(run: TrainingRun): Promise<Uint8Array> {
   const { keys, values } = await run.prefix()
