@@ -177,6 +177,20 @@ test('beside the compose file, that for a GPU gives API and worker its image and
   assert.ok((await readStages('docker/Dockerfile.webgpu')).at(-1)?.some((line) => line.includes(' RUNTIME=webgpu')))
 })
 
+test('beside the compose file, that for an NVIDIA GPU gives API and worker its image and one device', async () => {
+  const { services } = parse(await readFile('docker/compose.cuda.yml', 'utf8'), { merge: true }) as {
+    services: Record<string, { build: { dockerfile: string }; deploy: unknown; environment?: unknown }>
+  }
+  assert.deepEqual(Object.keys(services), ['api', 'worker'])
+  for (const { build, deploy, environment } of Object.values(services)) {
+    assert.equal(build.dockerfile, 'docker/Dockerfile.cuda')
+    const device = { driver: 'nvidia', count: 1, capabilities: ['gpu'] }
+    assert.deepEqual(deploy, { resources: { reservations: { devices: [device] } } })
+    assert.equal(environment, undefined)
+  }
+  assert.ok((await readStages('docker/Dockerfile.cuda')).at(-1)?.some((line) => line.includes(' RUNTIME=cuda ')))
+})
+
 test("the image's health check passes for a service that answers, and fails for none", async () => {
   const [, image] = (await readStages()) as [string[], string[]]
   const line = image.find((text) => text.startsWith('HEALTHCHECK ')) ?? ''
