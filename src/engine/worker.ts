@@ -53,7 +53,7 @@ async function open(data: EngineWorkerData): Promise<Opened> {
   const note = (message: string): void => post({ type: 'note', message })
   const layout = layoutFor(model, data.rowsMax, positionsMax)
   const { runtime, info } = await openRuntime({
-    room: { weights: model.weights, layout },
+    room: { weights: model.weights, layout, numberBytes: data.precision === 'fast' ? 2 : 4 },
     choice: data.runtime,
     onnx: { threads: data.threads, packed: true, fast: { folder: path.join(data.data, 'quantized'), note, warn } },
     data: data.data,

@@ -23,6 +23,13 @@ export interface OpenedRuntime {
   readonly info: DeviceInfo
 }
 
+interface Room {
+  readonly weights: Weights
+  readonly layout: CacheLayout | null
+  /** Of each number of both at least, where a device has fewer than 4 for it. */
+  readonly numberBytes?: 2 | 4
+}
+
 export interface RuntimeOptions {
   /** `auto`: cuda where there is a device that works, else webgpu where there is another GPU that works, else onnx. */
   readonly choice: 'auto' | 'onnx' | 'cuda' | 'webgpu'
@@ -34,7 +41,7 @@ export interface RuntimeOptions {
   /** Whether this process lends its weights on a device to others with the same `data`, or borrows; neither unless said. */
   readonly weights?: 'lends' | 'borrows'
   /** What a GPU must have room for, where it is known: a model's weights, and the cache of those who decode with it. */
-  readonly room?: { readonly weights: Weights; readonly layout: CacheLayout | null }
+  readonly room?: Room
   /** The GPUs that webgpu may take: what the machine shows, unless said. */
   readonly gpus?: () => FoundAdapters
   /** Hears why a device that is there is not used, or weights on it are not shared. */
@@ -51,7 +58,10 @@ export async function openRuntime(options: RuntimeOptions): Promise<OpenedRuntim
       () => openCuda(options),
       'cuda',
       choice,
-      (reason) => warn(`there is an NVIDIA device, but it is not used by cuda: ${reason}`),
+      (reason) => {
+        const though = isDeviceThere() ? 'there is an NVIDIA device' : 'CUDA_LIBRARIES names folders'
+        warn(`cuda is not used, though ${though}: ${reason}`)
+      },
     )
     if (opened !== null) return opened
   }
@@ -96,15 +106,24 @@ function isDeviceThere(): boolean {
 }
 
 /** Loaded only here: a machine without a device never sees it. */
-async function openCuda({ data, cudaLibraries, weights, warn, onLost }: RuntimeOptions): Promise<OpenedRuntime> {
+async function openCuda({ data, cudaLibraries, weights, room, warn, onLost }: RuntimeOptions): Promise<OpenedRuntime> {
   const { openCudaRuntime } = await import('./cuda/cuda.ts')
+  const { lacking } = await import('./cuda/room.ts')
   const { wrongResults } = await import('./self-check.ts')
   const trust = new Trust(onLost)
   const folder = path.join(data, 'kernels')
   const exchange = weights && { exchange: { folder: path.join(data, 'lent'), role: weights, warn } }
   const runtime = openCudaRuntime({ folder, libraries: cudaLibraries, onLost: trust.heard, ...exchange })
-  const wrong = await wrongResults(runtime)
-  if (wrong !== null) throw new Error(`${runtime.description} computes wrong results: ${wrong}`)
+  try {
+    const wrong = await wrongResults(runtime)
+    if (wrong !== null) throw new Error(`${runtime.description} computes wrong results: ${wrong}`)
+    // Who borrows the weights needs no room for them, and has no cache.
+    const lacks = room === undefined || room.layout === null ? null : lacking(room, runtime.memory())
+    if (lacks !== null) throw new Error(lacks)
+  } catch (error) {
+    runtime.release()
+    throw error
+  }
   trust.isGiven = true
   return { runtime, info: { name: 'cuda', device: runtime.description } }
 }

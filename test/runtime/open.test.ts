@@ -20,10 +20,15 @@ afterEach(() => {
 })
 
 const warnings: string[] = []
-function open(choice: RuntimeOptions['choice'], cudaLibraries: readonly string[]): Promise<OpenedRuntime> {
+function open(
+  choice: RuntimeOptions['choice'],
+  cudaLibraries: readonly string[],
+  room?: RuntimeOptions['room'],
+): Promise<OpenedRuntime> {
   warnings.length = 0
   const warn = (message: string): unknown => warnings.push(message)
-  return openRuntime({ choice, onnx: { threads: 1 }, data, cudaLibraries, warn, onLost: assert.fail })
+  const device = { data, cudaLibraries, ...(room && { room }) }
+  return openRuntime({ choice, onnx: { threads: 1 }, ...device, warn, onLost: assert.fail })
 }
 const standIn = (): string[] => [buildStandIn().libraries]
 
@@ -55,6 +60,24 @@ for (const [what, setting, value, reason] of [
     await assert.rejects(open('cuda', standIn()), isRefusal)
   })
 }
+
+test('where weights and cache are more than the device has free, auto takes the CPU and says what to lower', {
+  skip,
+}, async () => {
+  process.env['STAND_IN_BYTES'] = String(3072 * 2 ** 20)
+  const tensor = { name: 'w', dtype: 'float32', shape: [1024, 1024], file: '', offset: 0, bytes: 4 * 2 ** 20 } as const
+  const weights = { folder: '', tensors: new Map([['w', tensor]]) }
+  const layout = { layers: 2, heads: 4, headDim: 64, positionsMax: 1024, rowsMax: 32 }
+  // Keys and values of 2 layers × 32 rows × 1024 positions × 256 numbers, of 4 bytes: 128 MiB.
+  assert.equal((await open('auto', standIn(), { weights, layout })).info.name, 'cuda')
+  const more = { weights, layout: { ...layout, rowsMax: 800 } }
+  const reason =
+    /the weights take 4 MiB and the KV cache of 800 rows 3200 MiB \(lower ROWS_MAX for less\), the device has \d+ MiB free of 3072 MiB/
+  assert.equal((await open('auto', standIn(), more)).info.name, 'onnx')
+  assert.match(warnings.join(), reason)
+  await assert.rejects(open('cuda', standIn(), more), reason)
+  assert.equal((await open('cuda', standIn(), { ...more, numberBytes: 2 })).info.name, 'cuda')
+})
 
 test('a device that computes something else is not trusted', { skip }, async () => {
   const { runtime } = await open('cuda', standIn())

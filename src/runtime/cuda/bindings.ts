@@ -1,5 +1,6 @@
 // C functions as functions of TypeScript: signatures as data, handles as bigints, out-parameters as typed arrays.
 import koffi from 'koffi'
+import { driverNumbers } from './driver-api.ts'
 import type { loadLibrary } from './library.ts'
 import { CudaUnavailable } from './library.ts'
 
@@ -13,7 +14,7 @@ export interface IpcHandle {
   /** `ipcHandleBytes` of them. */
   readonly reserved: Uint8Array
 }
-export const ipcHandleBytes = 64
+export const ipcHandleBytes = driverNumbers.CU_IPC_HANDLE_SIZE
 const ipcHandle = koffi.struct({ reserved: koffi.array('uint8_t', ipcHandleBytes) })
 
 /** By name of the function the types of its arguments; all answer a status. */

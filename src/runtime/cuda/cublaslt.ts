@@ -1,60 +1,33 @@
 // Matrix products by cuBLASLt: rows of ours are columns of its, so that nothing is transposed in memory.
 import assert from 'node:assert/strict'
 import { bind, pointerOut, type Bound } from './bindings.ts'
+import { cublasLtNumbers, cublasLtSignatures, heuristicResult } from './cublaslt-api.ts'
 import { loadLibrary } from './library.ts'
 
-const signatures = {
-  cublasLtCreate: ['void *'],
-  cublasLtMatmulDescCreate: ['void *', 'int', 'int'],
-  cublasLtMatmulDescDestroy: ['uint64_t'],
-  cublasLtMatmulDescSetAttribute: ['uint64_t', 'int', 'void *', 'size_t'],
-  cublasLtMatrixLayoutCreate: ['void *', 'int', 'uint64_t', 'uint64_t', 'int64_t'],
-  cublasLtMatrixLayoutDestroy: ['uint64_t'],
-  cublasLtMatmulPreferenceCreate: ['void *'],
-  cublasLtMatmulPreferenceDestroy: ['uint64_t'],
-  cublasLtMatmulPreferenceSetAttribute: ['uint64_t', 'int', 'void *', 'size_t'],
-  cublasLtMatmulAlgoGetHeuristic: [
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'int',
-    'void *',
-    'void *',
-  ] as ('uint64_t' | 'int' | 'void *')[],
-  cublasLtMatmul: [
-    'uint64_t',
-    'uint64_t',
-    'void *',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'void *',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'uint64_t',
-    'void *',
-    'uint64_t',
-    'size_t',
-    'uint64_t',
-  ] as ('uint64_t' | 'void *' | 'size_t')[],
+const types = {
+  float32: cublasLtNumbers.CUDA_R_32F,
+  float16: cublasLtNumbers.CUDA_R_16F,
+  bfloat16: cublasLtNumbers.CUDA_R_16BF,
 } as const
-
-/** Of cublasLt.h, cublas_api.h and library_types.h. */
-const compute32F = 68
-const types = { float32: 0, float16: 2, bfloat16: 14 } as const
-const attribute = { transposeA: 3, transposeB: 4, epilogue: 7, biasPointer: 8 } as const
-const preference = { workspaceBytes: 1, alignment: [5, 6, 7, 8] } as const
-const epilogues = { default: 1, bias: 4, gelu: 32, geluBias: 36 } as const
-const notSupported = 15
-/** cublasLtMatmulHeuristicResult_t: the algorithm, 64 bytes, then what it needs. */
-const heuristicBytes = 96
-const algorithmBytes = 64
+const attribute = {
+  transposeA: cublasLtNumbers.CUBLASLT_MATMUL_DESC_TRANSA,
+  transposeB: cublasLtNumbers.CUBLASLT_MATMUL_DESC_TRANSB,
+  epilogue: cublasLtNumbers.CUBLASLT_MATMUL_DESC_EPILOGUE,
+  biasPointer: cublasLtNumbers.CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+} as const
+const epilogues = {
+  default: cublasLtNumbers.CUBLASLT_EPILOGUE_DEFAULT,
+  bias: cublasLtNumbers.CUBLASLT_EPILOGUE_BIAS,
+  gelu: cublasLtNumbers.CUBLASLT_EPILOGUE_GELU,
+  geluBias: cublasLtNumbers.CUBLASLT_EPILOGUE_GELU_BIAS,
+} as const
+/** Of A, B, C and D. */
+const alignmentPreferences = [
+  cublasLtNumbers.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+  cublasLtNumbers.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+  cublasLtNumbers.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+  cublasLtNumbers.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+] as const
 
 /** What NVIDIA advises for Hopper; enough for every other. */
 export const workspaceBytes = 32 * 2 ** 20
@@ -82,27 +55,27 @@ export interface Product {
 }
 
 export class CublasLt {
-  readonly #api: Bound<typeof signatures>
+  readonly #api: Bound<typeof cublasLtSignatures>
   readonly #handle: bigint
   readonly #workspace: bigint
   /** By everything that the choice depends on; null where there is none. */
   readonly #algorithms = new Map<string, Uint8Array | null>()
 
-  private constructor(api: Bound<typeof signatures>, handle: bigint, workspace: bigint) {
+  private constructor(api: Bound<typeof cublasLtSignatures>, handle: bigint, workspace: bigint) {
     this.#api = api
     this.#handle = handle
     this.#workspace = workspace
   }
 
-  /** The device must be in use. Throws `CudaUnavailable`. */
-  static open(folders: readonly string[], allocateWorkspace: () => bigint): CublasLt {
-    const api = bind(loadLibrary('cublasLt', folders), 'cuBLASLt', signatures)
+  /** The device must be in use, by a driver for CUDA `versionMax`. Throws `CudaUnavailable`. */
+  static open(folders: readonly string[], versionMax: number, allocateWorkspace: () => bigint): CublasLt {
+    const api = bind(loadLibrary('cublasLt', folders, versionMax), 'cuBLASLt', cublasLtSignatures)
     const handle = pointerOut()
     check('cublasLtCreate', api.cublasLtCreate(handle))
     return new CublasLt(api, handle[0] as bigint, allocateWorkspace())
   }
 
-  /** Puts the product on the stream. False where this version has none with gelu for it; nothing is done then. */
+  /** Puts the product on the stream. False where this version has none with that bias or gelu behind it; nothing is done then. */
   multiply(product: Product, stream: bigint): boolean {
     const { rows, columns, inner, left, right, out, added } = product
     assert.equal(left.type, right.type, 'factors of a product have one type')
@@ -128,7 +101,10 @@ export class CublasLt {
       const d = layout('float32', columns, rows, out.stride)
       const algorithm = this.#algorithm(product, [op, a, b, c, d])
       if (algorithm === null) {
-        assert.ok(product.gelu, `cuBLASLt has no algorithm for a product ${rows} × ${inner} × ${columns}`)
+        assert.ok(
+          product.gelu || product.bias !== null,
+          `cuBLASLt has no algorithm for a product ${rows} × ${inner} × ${columns}`,
+        )
         return false
       }
       const status = this.#api.cublasLtMatmul(
@@ -158,13 +134,16 @@ export class CublasLt {
 
   #operation({ left, right, bias, gelu }: Product, made: (() => void)[]): bigint {
     const handle = pointerOut()
-    check('cublasLtMatmulDescCreate', this.#api.cublasLtMatmulDescCreate(handle, compute32F, types.float32))
+    check(
+      'cublasLtMatmulDescCreate',
+      this.#api.cublasLtMatmulDescCreate(handle, cublasLtNumbers.CUBLAS_COMPUTE_32F, types.float32),
+    )
     const op = handle[0] as bigint
     made.push(() => this.#api.cublasLtMatmulDescDestroy(op))
     const set = (name: keyof typeof attribute, value: NodeJS.ArrayBufferView): void =>
       check(name, this.#api.cublasLtMatmulDescSetAttribute(op, attribute[name], value, value.byteLength))
-    set('transposeA', Int32Array.of(right.transposed ? 1 : 0))
-    set('transposeB', Int32Array.of(left.transposed ? 1 : 0))
+    set('transposeA', Int32Array.of(transposition(right)))
+    set('transposeB', Int32Array.of(transposition(left)))
     const epilogue = gelu ? (bias === null ? 'gelu' : 'geluBias') : bias === null ? 'default' : 'bias'
     set('epilogue', Uint32Array.of(epilogues[epilogue]))
     if (bias !== null) set('biasPointer', BigUint64Array.of(bias))
@@ -182,17 +161,24 @@ export class CublasLt {
     const wanted = handle[0] as bigint
     const set = (number: number, value: NodeJS.ArrayBufferView): void =>
       check('preference', this.#api.cublasLtMatmulPreferenceSetAttribute(wanted, number, value, value.byteLength))
-    set(preference.workspaceBytes, BigUint64Array.of(BigInt(workspaceBytes)))
-    preference.alignment.forEach((number, i) => set(number, Uint32Array.of(alignments[i] as number)))
-    const [result, count] = [new Uint8Array(heuristicBytes), new Int32Array(1)]
+    set(cublasLtNumbers.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, BigUint64Array.of(BigInt(workspaceBytes)))
+    alignmentPreferences.forEach((number, i) => set(number, Uint32Array.of(alignments[i] as number)))
+    const [result, count] = [new Uint8Array(heuristicResult.bytes), new Int32Array(1)]
     const status = this.#api.cublasLtMatmulAlgoGetHeuristic(this.#handle, op, a, b, c, d, wanted, 1, result, count)
     this.#api.cublasLtMatmulPreferenceDestroy(wanted)
-    if (status !== notSupported) check('cublasLtMatmulAlgoGetHeuristic', status)
-    const algorithm = status === 0 && (count[0] as number) > 0 ? result.slice(0, algorithmBytes) : null
+    if (status !== cublasLtNumbers.CUBLAS_STATUS_NOT_SUPPORTED) check('cublasLtMatmulAlgoGetHeuristic', status)
+    const isFound = status === 0 && (count[0] as number) > 0 && stateOf(result) === 0
+    const algorithm = isFound ? result.slice(0, heuristicResult.algorithmBytes) : null
     this.#algorithms.set(key, algorithm)
     return algorithm
   }
 }
+
+const transposition = ({ transposed }: Factor): number =>
+  transposed ? cublasLtNumbers.CUBLAS_OP_T : cublasLtNumbers.CUBLAS_OP_N
+
+/** Of an answer of the heuristic: whether its algorithm is one. */
+const stateOf = (result: Uint8Array): number => new DataView(result.buffer).getInt32(heuristicResult.stateOffset, true)
 
 /** The largest power of two, at most 256, that divides an address. */
 function alignmentOf(address: bigint): number {

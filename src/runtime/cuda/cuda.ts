@@ -34,6 +34,10 @@ export interface CudaRuntime extends Runtime {
   readonly bytesPerSecond: number
   readonly forms: typeof forms
   readonly training: CudaTraining
+  /** Free and all on the device, in bytes. */
+  memory(): { readonly free: number; readonly total: number }
+  /** Gives the device back: of whoever does not want it after all. */
+  release(): void
   /** As a decode session chooses, from logits [choices.length, vocabulary] of the host. */
   choose(logits: Float32Array, choices: readonly TokenChoice[]): ChosenToken[]
   /** Milliseconds of each of `count` products of two square matrices of that size. */
@@ -51,7 +55,8 @@ export interface CudaRuntime extends Runtime {
 /** Throws `CudaUnavailable` with what the machine lacks. Nothing of NVIDIA's is loaded before. */
 export function openCudaRuntime({ checked = false, exchange, ...options }: CudaOptions): CudaRuntime {
   const device = Device.open(options)
-  const shared = exchange === undefined ? null : new WeightExchange(device.driver, exchange)
+  const shared = exchange === undefined ? null : new WeightExchange(device.driver, exchange, options.onLost)
+  if (shared !== null) device.confirm = () => shared.confirm()
   const weights = new DeviceWeights(device.driver, shared)
   const parts = { device, weights, checked }
   const { name, memoryBytes, architecture, bytesPerSecond } = device.facts
@@ -61,6 +66,8 @@ export function openCudaRuntime({ checked = false, exchange, ...options }: CudaO
     bytesPerSecond,
     forms,
     segments: 1,
+    memory: () => device.driver.memory(),
+    release: () => device.driver.release(),
     compile: async (graph, frozen, form = 'float32') =>
       new CudaProgram(parts, { graph, form: formOf(form), weights: weights.acquire(frozen) }),
     training: {

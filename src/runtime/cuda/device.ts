@@ -32,6 +32,8 @@ export class Device {
   #arena = { address: 0n, bytes: 0 }
   /** Counts the arenas: a graph captured on an earlier one is of no use any more. */
   generation = 0
+  /** Called once the results of a run are there: throws where they may have been computed of memory that is gone. */
+  confirm: () => void = () => undefined
 
   private constructor(driver: Driver, nvrtc: Nvrtc, blas: CublasLt, folder: string) {
     this.driver = driver
@@ -45,14 +47,16 @@ export class Device {
   static open({ folder, libraries, onLost }: DeviceOptions): Device {
     const driver = Driver.open(libraries, onLost)
     // What may be missing is looked for before the device is touched.
-    const nvrtc = Nvrtc.open(libraries)
+    const nvrtc = Nvrtc.open(libraries, driver.cudaVersion)
     const { name, architecture } = driver.facts(0)
     if (architecture < architectureMin)
       throw new CudaUnavailable(
         `${name} has compute capability ${architecture / 10}, needed is ${architectureMin / 10} or later`,
       )
     driver.use(0)
-    const blas = CublasLt.open(libraries, () => driver.allocate(workspaceBytes, 'the workspace of products'))
+    const blas = CublasLt.open(libraries, driver.cudaVersion, () =>
+      driver.allocate(workspaceBytes, 'the workspace of products'),
+    )
     return new Device(driver, nvrtc, blas, folder)
   }
 

@@ -1,73 +1,19 @@
 // The CUDA driver: the few of its functions that we use. All of them are asynchronous to the stream but those that say otherwise.
 import { addressOf, bind, ipcHandleBytes, pointerOut, textAt, type Bound, type IpcHandle } from './bindings.ts'
+import { driverNumbers, driverSignatures, lostNumbers, lostNumbersLater } from './driver-api.ts'
 import { CudaUnavailable, loadLibrary } from './library.ts'
 
-const signatures = {
-  cuInit: ['uint32_t'],
-  cuDriverGetVersion: ['void *'],
-  cuDeviceGetCount: ['void *'],
-  cuDeviceGet: ['void *', 'int'],
-  cuDeviceGetName: ['void *', 'int', 'int'],
-  cuDeviceGetAttribute: ['void *', 'int', 'int'],
-  cuDeviceTotalMem_v2: ['void *', 'int'],
-  cuDeviceGetUuid_v2: ['void *', 'int'],
-  cuDevicePrimaryCtxRetain: ['void *', 'int'],
-  cuDevicePrimaryCtxRelease_v2: ['int'],
-  cuCtxSetCurrent: ['uint64_t'],
-  cuGetErrorName: ['int', 'void *'],
-  cuGetErrorString: ['int', 'void *'],
-  cuMemAlloc_v2: ['void *', 'size_t'],
-  cuMemFree_v2: ['uint64_t'],
-  cuMemGetInfo_v2: ['void *', 'void *'],
-  cuMemcpyHtoDAsync_v2: ['uint64_t', 'void *', 'size_t', 'uint64_t'],
-  cuMemcpyDtoHAsync_v2: ['void *', 'uint64_t', 'size_t', 'uint64_t'],
-  cuMemsetD8Async: ['uint64_t', 'uint8_t', 'size_t', 'uint64_t'],
-  cuIpcGetMemHandle: ['void *', 'uint64_t'],
-  cuIpcOpenMemHandle_v2: ['void *', 'CUipcMemHandle', 'uint32_t'],
-  cuIpcCloseMemHandle: ['uint64_t'],
-  cuModuleLoadData: ['void *', 'void *'],
-  cuModuleUnload: ['uint64_t'],
-  cuModuleGetFunction: ['void *', 'uint64_t', 'str'],
-  cuLaunchKernel: [
-    'uint64_t',
-    'uint32_t',
-    'uint32_t',
-    'uint32_t',
-    'uint32_t',
-    'uint32_t',
-    'uint32_t',
-    'uint32_t',
-    'uint64_t',
-    'void *',
-    'void *',
-  ] as ('uint64_t' | 'uint32_t' | 'void *')[],
-  cuStreamCreate: ['void *', 'uint32_t'],
-  cuStreamDestroy_v2: ['uint64_t'],
-  cuStreamSynchronize: ['uint64_t'],
-  cuStreamBeginCapture_v2: ['uint64_t', 'int'],
-  cuStreamEndCapture: ['uint64_t', 'void *'],
-  cuGraphInstantiateWithFlags: ['void *', 'uint64_t', 'uint64_t'],
-  cuGraphLaunch: ['uint64_t', 'uint64_t'],
-  cuGraphDestroy: ['uint64_t'],
-  cuGraphExecDestroy: ['uint64_t'],
-  cuEventCreate: ['void *', 'uint32_t'],
-  cuEventDestroy_v2: ['uint64_t'],
-  cuEventRecord: ['uint64_t', 'uint64_t'],
-  cuEventSynchronize: ['uint64_t'],
-  cuEventElapsedTime: ['void *', 'uint64_t', 'uint64_t'],
-} as const
+type Call = keyof typeof driverSignatures
 
-type Call = keyof typeof signatures
+const {
+  CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: major,
+  CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: minor,
+  CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: busBits,
+  CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE: clockKHz,
+  CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: multiprocessors,
+} = driverNumbers
 
-/** Of cuda.h. */
-const errors = { outOfMemory: 2, noDevice: 100 } as const
-const attributes = { multiprocessors: 16, clockKHz: 36, busBits: 37, major: 75, minor: 76 } as const
-const nonBlocking = 1
-const captureThreadLocal = 1
-const lazyPeerAccess = 1
-
-/** Uncorrectable memory, and whatever a kernel did that it must not: nothing works in this process from there on. */
-const isLost = (status: number): boolean => status === 214 || (status >= 700 && status <= 720) || status === 999
+const lost: ReadonlySet<number> = new Set([...Object.values(lostNumbers), ...Object.values(lostNumbersLater)])
 
 /** CUDA 12.0: the oldest whose driver runs what NVRTC 12 compiles. */
 const driverMin = 12_000
@@ -96,36 +42,42 @@ export interface DeviceFacts {
 }
 
 export class Driver {
-  readonly #api: Bound<typeof signatures>
+  readonly #api: Bound<typeof driverSignatures>
   readonly #onLost: (error: CudaError) => void
+  /** Of CUDA, that the driver is for: 12 or later. */
+  readonly cudaVersion: number
   #context = 0n
   #stream = 0n
+  #release: () => void = () => undefined
 
-  private constructor(api: Bound<typeof signatures>, onLost: (error: CudaError) => void) {
+  private constructor(api: Bound<typeof driverSignatures>, onLost: (error: CudaError) => void) {
     this.#api = api
     this.#onLost = onLost
-  }
-
-  /** Throws `CudaUnavailable`: no driver, one that is too old, or no device. `onLost` hears of errors that end the context. */
-  static open(folders: readonly string[], onLost: (error: CudaError) => void = () => undefined): Driver {
-    const driver = new Driver(bind(loadLibrary('driver', folders), 'the NVIDIA driver', signatures), onLost)
-    const status = driver.#api.cuInit(0)
-    const count = new Int32Array(1)
-    if (status === 0) driver.#call('cuDeviceGetCount', count)
-    if (status === errors.noDevice || (status === 0 && count[0] === 0))
-      throw new CudaUnavailable('the NVIDIA driver finds no device; give the container the GPU, or see nvidia-smi')
-    if (status !== 0) throw new CudaUnavailable(`the NVIDIA driver does not start: ${driver.#describe(status)}`)
     const version = new Int32Array(1)
-    driver.#call('cuDriverGetVersion', version)
+    this.#call('cuDriverGetVersion', version)
     const found = version[0] as number
     if (found < driverMin)
       throw new CudaUnavailable(
         `the NVIDIA driver is for CUDA ${shown(found)}, needed is ${shown(driverMin)} or later; update the driver`,
       )
+    this.cudaVersion = Math.floor(found / 1000)
+  }
+
+  /** Throws `CudaUnavailable`: no driver, one that is too old, or no device. `onLost` hears of errors that end the context. */
+  static open(folders: readonly string[], onLost: (error: CudaError) => void = () => undefined): Driver {
+    const driver = new Driver(bind(loadLibrary('driver', folders), 'the NVIDIA driver', driverSignatures), onLost)
+    const status = driver.#api.cuInit(0)
+    const count = new Int32Array(1)
+    if (status === 0) driver.#call('cuDeviceGetCount', count)
+    if (status === driverNumbers.CUDA_ERROR_NO_DEVICE || (status === 0 && count[0] === 0))
+      throw new CudaUnavailable('the NVIDIA driver finds no device; give the container the GPU, or see nvidia-smi')
+    if (status !== 0) throw new CudaUnavailable(`the NVIDIA driver does not start: ${driver.#describe(status)}`)
     return driver
   }
 
-  facts(device: number): DeviceFacts {
+  /** Of the device with this number. */
+  facts(ordinal: number): DeviceFacts {
+    const device = this.#handleOf(ordinal)
     const attribute = (number: number): number => {
       const value = new Int32Array(1)
       this.#call('cuDeviceGetAttribute', value, number, device)
@@ -141,22 +93,38 @@ export class Driver {
       uuid: uuid.toString('hex'),
       name: name.toString('utf8', 0, name.indexOf(0)),
       memoryBytes: Number(memory[0]),
-      architecture: 10 * attribute(attributes.major) + attribute(attributes.minor),
-      multiprocessors: attribute(attributes.multiprocessors),
+      architecture: 10 * attribute(major) + attribute(minor),
+      multiprocessors: attribute(multiprocessors),
       // Two transfers a clock.
-      bytesPerSecond: (2 * attribute(attributes.clockKHz) * 1000 * attribute(attributes.busBits)) / 8,
+      bytesPerSecond: (2 * attribute(clockKHz) * 1000 * attribute(busBits)) / 8,
     }
   }
 
   /** Takes the device for this thread and makes the stream that everything runs on. */
-  use(device: number): void {
-    const out = pointerOut()
+  use(ordinal: number): void {
+    const [device, out] = [this.#handleOf(ordinal), pointerOut()]
     this.#call('cuDevicePrimaryCtxRetain', out, device)
-    atThreadEnd(() => this.#api.cuDevicePrimaryCtxRelease_v2(device))
+    let isHeld = true
+    this.#release = () => {
+      if (isHeld) this.#api.cuDevicePrimaryCtxRelease_v2(device)
+      isHeld = false
+    }
+    atThreadEnd(this.#release)
     this.#context = out[0] as bigint
     this.#call('cuCtxSetCurrent', this.#context)
-    this.#call('cuStreamCreate', out, nonBlocking)
+    this.#call('cuStreamCreate', out, driverNumbers.CU_STREAM_NON_BLOCKING)
     this.#stream = out[0] as bigint
+  }
+
+  /** Gives the device back before the thread ends, with all memory where nothing else of the process has it. The last call. */
+  release(): void {
+    this.#release()
+  }
+
+  #handleOf(ordinal: number): number {
+    const device = new Int32Array(1)
+    this.#call('cuDeviceGet', device, ordinal)
+    return device[0] as number
   }
 
   get stream(): bigint {
@@ -174,7 +142,7 @@ export class Driver {
   allocate(bytes: number, what: string): bigint {
     const out = pointerOut()
     const status = this.#api.cuMemAlloc_v2(out, bytes)
-    if (status === errors.outOfMemory) {
+    if (status === driverNumbers.CUDA_ERROR_OUT_OF_MEMORY) {
       const { free, total } = this.memory()
       const mebibytes = (count: number): string => `${Math.ceil(count / 2 ** 20)} MiB`
       throw new CudaError(
@@ -202,7 +170,7 @@ export class Driver {
   /** Memory of another process, until `closeShared`. Throws `CudaError`. */
   openShared(handle: Uint8Array): bigint {
     const out = pointerOut()
-    this.#call('cuIpcOpenMemHandle_v2', out, { reserved: handle }, lazyPeerAccess)
+    this.#call('cuIpcOpenMemHandle_v2', out, { reserved: handle }, driverNumbers.CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS)
     return out[0] as bigint
   }
 
@@ -250,7 +218,7 @@ export class Driver {
   /** What `record` puts on the stream, as a graph that can be launched again and again. Nothing runs meanwhile. */
   capture(record: () => void): bigint {
     const out = pointerOut()
-    this.#call('cuStreamBeginCapture_v2', this.#stream, captureThreadLocal)
+    this.#call('cuStreamBeginCapture_v2', this.#stream, driverNumbers.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
     try {
       record()
     } catch (error) {
@@ -276,7 +244,7 @@ export class Driver {
   /** Time that each of `runs` takes on the device, in ms; with that of sending it, unless `ahead` keeps the stream busy so long. */
   time(runs: readonly (() => void)[], ahead: () => void = () => undefined): number[] {
     const events = new BigUint64Array(runs.length + 1)
-    events.forEach((_, i) => this.#call('cuEventCreate', events.subarray(i, i + 1), 0))
+    events.forEach((_, i) => this.#call('cuEventCreate', events.subarray(i, i + 1), driverNumbers.CU_EVENT_DEFAULT))
     ahead()
     events.forEach((event, i) => {
       if (i > 0) runs[i - 1]?.()
@@ -301,7 +269,7 @@ export class Driver {
   #check(name: Call, status: number): void {
     if (status === 0) return
     const error = new CudaError(name, status, this.#describe(status))
-    if (isLost(status)) this.#onLost(error)
+    if (lost.has(status)) this.#onLost(error)
     throw error
   }
 
@@ -315,12 +283,12 @@ export class Driver {
 
 let releases: (() => void)[] | null = null
 
-/** The device's context belongs to the process: a thread that ends gives up its part, and with the last one goes all memory. */
-function atThreadEnd(release: () => void): void {
+/** The device's context belongs to the process: a thread that ends gives up its part, and with the last one goes all memory. What was given last is done first. */
+export function atThreadEnd(release: () => void): void {
   if (releases === null) {
     const all: (() => void)[] = []
     releases = all
-    process.once('exit', () => all.forEach((each) => each()))
+    process.once('exit', () => all.toReversed().forEach((each) => each()))
   }
   releases.push(release)
 }

@@ -123,6 +123,7 @@ export class Executable {
     driver.download(new Uint8Array(fetched), this.#outputStart)
     also()
     driver.synchronize()
+    this.#device.confirm()
     this.#assertUntouched()
     return fetched
   }
@@ -172,25 +173,23 @@ export class Executable {
 
   #launch(step: Step): void {
     if (step.kind === 'kernel') this.#device.launch(step, addressOf)
-    else if (!this.#device.blas.multiply(productOf(step, step.gelu), this.#device.driver.stream))
-      this.#withoutGelu(step)
+    else if (!this.#device.blas.multiply(productOf(step), this.#device.driver.stream)) this.#launchApart(step)
   }
 
-  /** Where cuBLASLt cannot put gelu behind the product, it is a step of its own. */
-  #withoutGelu(step: ProductStep): void {
-    const { out, rows, columns } = step
-    assert.equal(out.stride, columns, 'gelu of rows that lie apart')
-    this.#device.blas.multiply(productOf(step, false), this.#device.driver.stream)
+  /** Where cuBLASLt cannot put bias or gelu behind the product, they are a step of their own. */
+  #launchApart(step: ProductStep): void {
+    const { out, bias, rows, columns } = step
+    this.#device.blas.multiply({ ...productOf(step), bias: null, gelu: false }, this.#device.driver.stream)
     const count = rows * columns
-    const place = { place: out }
+    const sizes = [{ int: columns }, { int: out.stride }, { int: Number(step.gelu) }, { int: count }]
     this.#device.launch(
       {
         kind: 'kernel',
-        name: 'gelu',
+        name: 'add_bias',
         heads: null,
-        grid: [Math.ceil(count / 1024), 1, 1],
+        grid: [Math.ceil(count / 256), 1, 1],
         threads: 256,
-        arguments: [place, place, { int: count }],
+        arguments: [{ place: out }, { place: bias }, ...sizes],
         bytes: 8 * count,
       },
       addressOf,
@@ -220,8 +219,8 @@ function place(storages: readonly Storage[], plan: Plan, start: bigint): void {
   })
 }
 
-function productOf(step: ProductStep, gelu: boolean): Product {
-  const { left, right, out, added, bias, rows, columns, inner, scale } = step
+function productOf(step: ProductStep): Product {
+  const { left, right, out, added, bias, rows, columns, inner, gelu, scale } = step
   const factor = ({ place, stride, type, transposed }: ProductStep['left']): Product['left'] => ({
     address: addressOf(place),
     stride,

@@ -10,40 +10,42 @@ export class CudaUnavailable extends Error {
   override readonly name = 'CudaUnavailable'
 }
 
-/** Newest first: what we call is the same in all of them. */
-const names: Readonly<Record<LibraryName, Readonly<Record<'linux' | 'win32', readonly string[]>>>> = {
-  driver: { linux: ['libcuda.so.1', 'libcuda.so'], win32: ['nvcuda.dll'] },
-  nvrtc: {
-    linux: ['libnvrtc.so.13', 'libnvrtc.so.12', 'libnvrtc.so'],
-    win32: ['nvrtc64_130_0.dll', 'nvrtc64_120_0.dll'],
-  },
-  cublasLt: {
-    linux: ['libcublasLt.so.13', 'libcublasLt.so.12', 'libcublasLt.so'],
-    win32: ['cublasLt64_13.dll', 'cublasLt64_12.dll'],
-  },
+/** Versions of CUDA whose libraries we call, newest first: what we call is the same in all of them. */
+const versions = [13, 12] as const
+
+/** A library's file of each version; the driver has one for all. */
+const files: Readonly<Record<LibraryName, Readonly<Record<'linux' | 'win32', (version: number) => string>>>> = {
+  driver: { linux: () => 'libcuda.so.1', win32: () => 'nvcuda.dll' },
+  nvrtc: { linux: (version) => `libnvrtc.so.${version}`, win32: (version) => `nvrtc64_${version}0_0.dll` },
+  cublasLt: { linux: (version) => `libcublasLt.so.${version}`, win32: (version) => `cublasLt64_${version}.dll` },
 }
 
-const remedies: Readonly<Record<LibraryName, string>> = {
-  driver: 'install the NVIDIA driver, or give the container the GPU (docker run --gpus all)',
-  nvrtc: 'install the CUDA toolkit 12 or 13 (package cuda-nvrtc), or name its folder in CUDA_LIBRARIES',
-  cublasLt: 'install cuBLAS 12 or 13 (package libcublas), or name its folder in CUDA_LIBRARIES',
+const remedies: Readonly<Record<LibraryName, (usable: string) => string>> = {
+  driver: () => 'install the NVIDIA driver, or give the container the GPU (docker run --gpus all)',
+  nvrtc: (usable) => `install the CUDA toolkit ${usable} (package cuda-nvrtc), or name its folder in CUDA_LIBRARIES`,
+  cublasLt: (usable) => `install cuBLAS ${usable} (package libcublas), or name its folder in CUDA_LIBRARIES`,
 }
 
 type Loaded = ReturnType<typeof koffi.load>
 
-/** Looks in `folders`, then where the system looks. Throws `CudaUnavailable`. */
-export function loadLibrary(name: LibraryName, folders: readonly string[]): Loaded {
+/** Looks in `folders`, then where the system looks, for what is no newer than CUDA `versionMax`: that of the driver. Throws `CudaUnavailable`. */
+export function loadLibrary(name: LibraryName, folders: readonly string[], versionMax = Infinity): Loaded {
   const platform = process.platform
   if (platform !== 'linux' && platform !== 'win32')
     throw new CudaUnavailable(`there is no CUDA for ${platform}; it runs on Linux and Windows`)
   const problems: string[] = []
-  const given = folders.flatMap((folder) => names[name][platform].map((file) => path.join(folder, file)))
-  for (const file of [...given.filter((file) => existsSync(file)), ...names[name][platform]]) {
+  const usable = versions.filter((version) => version <= versionMax)
+  const candidates = [...new Set(usable.map(files[name][platform]))]
+  const given = folders.flatMap((folder) => candidates.map((file) => path.join(folder, file)))
+  for (const file of [...given.filter((file) => existsSync(file)), ...candidates]) {
     try {
       return koffi.load(file)
     } catch (error) {
       problems.push(`${file}: ${(error as Error).message}`)
     }
   }
-  throw new CudaUnavailable(`${remedies[name]}. Tried ${problems.join('; ')}`)
+  const newer = versions.filter((version) => version > versionMax)
+  const old =
+    newer.length === 0 ? '' : `, or a driver for CUDA ${newer.toReversed().join(' or ')}: yours is for ${versionMax}`
+  throw new CudaUnavailable(`${remedies[name](usable.toReversed().join(' or '))}${old}. Tried ${problems.join('; ')}`)
 }

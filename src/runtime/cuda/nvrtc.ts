@@ -2,7 +2,8 @@
 import { addressOf, bind, pointerOut, type Bound } from './bindings.ts'
 import { loadLibrary } from './library.ts'
 
-const signatures = {
+/** Of nvrtc.h, with the types of their arguments. */
+export const nvrtcSignatures = {
   nvrtcVersion: ['void *', 'void *'],
   nvrtcGetNumSupportedArchs: ['void *'],
   nvrtcGetSupportedArchs: ['void *'],
@@ -18,15 +19,15 @@ const signatures = {
 } as const
 
 export class Nvrtc {
-  readonly #api: Bound<typeof signatures>
+  readonly #api: Bound<typeof nvrtcSignatures>
 
-  private constructor(api: Bound<typeof signatures>) {
+  private constructor(api: Bound<typeof nvrtcSignatures>) {
     this.#api = api
   }
 
-  /** Throws `CudaUnavailable`. */
-  static open(folders: readonly string[]): Nvrtc {
-    return new Nvrtc(bind(loadLibrary('nvrtc', folders), 'NVRTC', signatures))
+  /** The driver takes code of CUDA `versionMax` at most. Throws `CudaUnavailable`. */
+  static open(folders: readonly string[], versionMax?: number): Nvrtc {
+    return new Nvrtc(bind(loadLibrary('nvrtc', folders, versionMax), 'NVRTC', nvrtcSignatures))
   }
 
   /** `12.9` */

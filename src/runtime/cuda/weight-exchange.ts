@@ -1,13 +1,13 @@
 // Weights that one process has on the device and others use: the engine lends them, trainings borrow; handles lie in files.
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { Driver } from './driver.ts'
+import { atThreadEnd, type Driver } from './driver.ts'
 
 export interface ExchangeOptions {
   /** Where handles lie. Made when first needed. */
   readonly folder: string
-  /** Whoever lends must outlive all who borrow. */
+  /** One thread at a time lends. */
   readonly role: 'lends' | 'borrows'
   /** Hears once why memory is not shared. */
   readonly warn: (message: string) => void
@@ -20,6 +20,8 @@ const bytesMinDefault = 2 * 2 ** 20
 
 interface Lent {
   readonly process: number
+  /** Of the thread that lends, by which borrowers know that it still does. */
+  readonly lender: string
   readonly bytes: number
   /** In hexadecimal digits. */
   readonly handle: string
@@ -31,12 +33,25 @@ export class WeightExchange {
   readonly #device: string
   readonly #borrowed = new Set<bigint>()
   readonly #lent = new Set<bigint>()
+  readonly #onGone: (error: Error) => void
+  /** Of this thread where it lends; of those from whom it has borrowed where it does that. */
+  #lender: string | null = null
   #isRefused = false
 
-  constructor(driver: Driver, options: ExchangeOptions) {
+  /** `onGone` hears that what was borrowed is no more: whoever hears it ends the process. */
+  constructor(driver: Driver, options: ExchangeOptions, onGone: (error: Error) => void = () => undefined) {
     this.#driver = driver
     this.#options = options
+    this.#onGone = onGone
     this.#device = driver.facts(0).uuid
+  }
+
+  /** To be called behind each run. Throws where the lender has ended: memory that is freed while others have it open is undefined in CUDA. */
+  confirm(): void {
+    if (this.#borrowed.size === 0 || this.#currentLender() === this.#lender) return
+    const error = new Error('the engine that lent its weights on the device has ended')
+    this.#onGone(error)
+    throw error
   }
 
   /** null: nobody lends it. `isRight` is asked before it is trusted. */
@@ -44,10 +59,13 @@ export class WeightExchange {
     if (this.#options.role !== 'borrows' || !this.#concerns(bytes)) return null
     const lent = readLent(this.#file(key))
     if (lent === null || lent.bytes !== bytes || !isAlive(lent.process)) return null
+    // All that is borrowed is of one lender, and of one that has not ended.
+    if (lent.lender !== (this.#lender ?? lent.lender) || lent.lender !== this.#currentLender()) return null
     try {
       const address = this.#driver.openShared(Buffer.from(lent.handle, 'hex'))
       if (isRight(address)) {
         this.#borrowed.add(address)
+        this.#lender = lent.lender
         return address
       }
       this.#driver.closeShared(address)
@@ -65,11 +83,9 @@ export class WeightExchange {
       // Others may be using it for as long as this process lives.
       this.#lent.add(address)
       mkdirSync(folder, { recursive: true })
-      const lent: Lent = { process: process.pid, bytes, handle }
-      // Whole or not at all: another process may be looking.
-      const temporary = `${this.#file(key)}.${randomUUID()}`
-      writeFileSync(temporary, JSON.stringify(lent))
-      renameSync(temporary, this.#file(key))
+      const lender = (this.#lender ??= this.#announce())
+      const lent: Lent = { process: process.pid, lender, bytes, handle }
+      writeWhole(this.#file(key), JSON.stringify(lent))
     } catch (error) {
       this.#refuse(error)
     }
@@ -80,6 +96,29 @@ export class WeightExchange {
     if (this.#lent.has(address)) return
     if (this.#borrowed.delete(address)) this.#driver.closeShared(address)
     else this.#driver.free(address)
+  }
+
+  /** Says who lends, until the thread ends; before its memory goes. */
+  #announce(): string {
+    const lender = randomUUID()
+    writeWhole(this.#lenderFile, lender)
+    atThreadEnd(() => {
+      if (this.#currentLender() === lender) rmSync(this.#lenderFile, { force: true })
+    })
+    return lender
+  }
+
+  get #lenderFile(): string {
+    return path.join(this.#options.folder, 'lender')
+  }
+
+  /** null: nobody. */
+  #currentLender(): string | null {
+    try {
+      return readFileSync(this.#lenderFile, 'utf8')
+    } catch {
+      return null
+    }
   }
 
   #concerns(bytes: number): boolean {
@@ -99,6 +138,13 @@ export class WeightExchange {
       .digest('hex')
     return path.join(this.#options.folder, `${name}.json`)
   }
+}
+
+/** Whole or not at all: another process may be looking. */
+function writeWhole(file: string, text: string): void {
+  const temporary = `${file}.${randomUUID()}`
+  writeFileSync(temporary, text)
+  renameSync(temporary, file)
 }
 
 /** null where there is none, or one that was damaged. */

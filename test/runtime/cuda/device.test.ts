@@ -7,15 +7,17 @@ import { afterEach, test } from 'node:test'
 import { GraphBuilder } from '../../../src/graph/builder.ts'
 import { makeGraph } from '../../../src/graph/graph.ts'
 import { openModel } from '../../../src/model/model.ts'
+import { cublasLtNumbers } from '../../../src/runtime/cuda/cublaslt-api.ts'
 import { CudaError } from '../../../src/runtime/cuda/driver.ts'
 import { openCudaRuntime } from '../../../src/runtime/cuda/cuda.ts'
 import { CudaUnavailable } from '../../../src/runtime/cuda/library.ts'
+import { evaluate } from '../../../src/runtime/reference/reference.ts'
 import { goldenFolder } from '../../golden/gpt2.ts'
 import { buildStandIn, whyNot } from './stand-in/build.ts'
 
 const skip = whyNot() ?? false
 
-const settings = ['STAND_IN_DEVICES', 'STAND_IN_DRIVER', 'STAND_IN_BYTES', 'STAND_IN_WITHOUT_GELU']
+const settings = ['STAND_IN_DEVICES', 'STAND_IN_DRIVER', 'STAND_IN_BYTES', 'STAND_IN_WITHOUT_EPILOGUES']
 afterEach(() => {
   for (const name of settings) delete process.env[name]
 })
@@ -54,8 +56,28 @@ test('a missing library is named with the package that has it', { skip }, (t) =>
   try {
     without()
   } catch (error) {
-    assert.ok(unavailable(/install (the CUDA toolkit|cuBLAS) 12 or 13.*CUDA_LIBRARIES.*Tried/)(error), String(error))
+    assert.ok(unavailable(/install (the CUDA toolkit|cuBLAS) 12 .*CUDA_LIBRARIES.*Tried/)(error), String(error))
   }
+})
+
+test('libraries of a later CUDA than the driver is for are left alone, and a driver that takes them is named', {
+  skip,
+}, (t) => {
+  const { libraries, kernels } = buildStandIn()
+  const folder = mkdtempSync(path.join(tmpdir(), 'preamble-libraries-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  symlinkSync(path.join(libraries, 'libcuda.so.1'), path.join(folder, 'libcuda.so.1'))
+  for (const name of ['libnvrtc.so', 'libcublasLt.so'])
+    symlinkSync(path.join(libraries, `${name}.12`), path.join(folder, `${name}.13`))
+  const later = (): unknown => openCudaRuntime({ folder: kernels, libraries: [folder] })
+  try {
+    later()
+  } catch (error) {
+    const named = /^install the CUDA toolkit 12 .* or a driver for CUDA 13: yours is for 12\. Tried libnvrtc\.so\.12/
+    assert.ok(unavailable(named)(error), String(error))
+  }
+  process.env['STAND_IN_DRIVER'] = '13000'
+  later()
 })
 
 test('too little memory says what needed how much, and of how much', { skip }, async () => {
@@ -88,21 +110,26 @@ test('programs that were captured on a smaller arena go on once it has grown', {
   await program.dispose()
 })
 
-test('where cuBLASLt has no product with gelu behind it, gelu is a step of its own', { skip }, async () => {
+test('where cuBLASLt has no product with gelu or a bias behind it, that is a step of its own', { skip }, async () => {
   const g = new GraphBuilder()
-  const graph = makeGraph({ y: g.gelu(g.linear(g.input('x', [2, 3]), g.input('w', [3, 4]), g.input('b', [4]))) })
+  const [x, w, b] = [g.input('x', [2, 3]), g.input('w', [3, 4]), g.input('b', [4])]
+  // A part of the rows of a whole, whose numbers lie apart; with gelu, and without; and a product that has nothing behind it.
+  const activated = g.gelu(g.linear(x, w, b))
+  const graph = makeGraph({ y: g.concat([activated, g.linear(x, w, b), g.gelu(g.linear(x, w, null))], 1) })
   const draw = (count: number): Float32Array => Float32Array.from({ length: count }, (_, i) => Math.sin(i + 1))
   const feeds = {
     x: { dtype: 'float32' as const, shape: [2, 3], data: draw(6) },
     w: { dtype: 'float32' as const, shape: [3, 4], data: draw(12) },
     b: { dtype: 'float32' as const, shape: [4], data: draw(4) },
   }
+  const { CUBLASLT_EPILOGUE_BIAS: bias, CUBLASLT_EPILOGUE_GELU: gelu } = cublasLtNumbers
   const answers: number[][] = []
-  for (const without of ['', '1']) {
-    process.env['STAND_IN_WITHOUT_GELU'] = without
+  for (const without of [0, gelu, bias, bias + gelu]) {
+    process.env['STAND_IN_WITHOUT_EPILOGUES'] = String(without)
     const program = await open().compile(graph, { folder: '', tensors: new Map() })
     answers.push([...(await program.run(feeds))['y']!.data])
     await program.dispose()
   }
-  answers[0]!.forEach((value, i) => assert.ok(Math.abs(value - answers[1]![i]!) < 1e-6))
+  const expected = evaluate(graph, feeds)['y']!.data
+  for (const answer of answers) answer.forEach((value, i) => assert.ok(Math.abs(value - expected[i]!) < 1e-6))
 })

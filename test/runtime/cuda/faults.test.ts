@@ -124,6 +124,55 @@ test('threads that miss a barrier say something else when the last of them goes 
   assert.notDeepEqual(missed, differently)
 })
 
+test('a launch that no device has room for is refused', { skip }, () => {
+  const { driver } = openDevice()
+  const bounded = 'extern "C" __global__ void __launch_bounds__(64) faulty(float* x) { x[0] = 1.0f; }'
+  const code = Nvrtc.open([buildStandIn().libraries]).compile('faulty.cu', bounded, 90, {})
+  const faulty = driver.getFunction(driver.loadModule(code), 'faulty')
+  const address = driver.allocate(4, 'a test')
+  const { parameters, slots } = layOut([new Uint8Array(BigUint64Array.of(address).buffer)])
+  const launch = (grid: readonly [number, number, number], threads: number): void =>
+    driver.launch(faulty, grid, threads, parameters)
+  launch([1, 1, 1], 64)
+  for (const [grid, threads] of [
+    [[1, 65_536, 1], 64],
+    [[1, 1, 65_536], 64],
+    [[1, 0, 1], 64],
+    [[1, 1, 1], 65],
+  ] as const)
+    assert.throws(() => launch(grid, threads), /cuLaunchKernel: .*\(1\)/)
+  assert.ok(slots.length > 0)
+  driver.free(address)
+})
+
+test('what waits, or takes or moves memory, spoils the graph of a stream that is being captured', { skip }, () => {
+  const { driver } = openDevice()
+  const address = driver.allocate(4, 'a test')
+  const forbidden: readonly (() => unknown)[] = [
+    () => driver.allocate(4, 'a test'),
+    () => driver.free(address),
+    () => driver.upload(address, new Float32Array(1)),
+    () => driver.download(new Float32Array(1), address),
+    () => driver.synchronize(),
+    () => driver.loadModule(new Uint8Array(64)),
+  ]
+  for (const call of forbidden) {
+    assert.throws(() => driver.capture(() => void call()), /\(900\)/)
+    const swallowed = (): void => {
+      assert.throws(call)
+    }
+    assert.throws(() => driver.capture(swallowed), /cuStreamEndCapture: .*\(901\)/)
+  }
+  const graph = driver.capture(() => driver.fill(address, 0, 4))
+  driver.launchGraph(graph)
+  const found = new Float32Array(1).fill(1)
+  driver.download(found, address)
+  driver.synchronize()
+  assert.equal(found[0], 0)
+  driver.destroyGraph(graph)
+  driver.free(address)
+})
+
 test('a source that does not compile says where', { skip }, () => {
   assert.throws(() => runKernel('#line 7 "wrong.cu"\nint f() { return nothing; }', 1), /cannot compile[^]*wrong\.cu:7/)
 })

@@ -1,12 +1,15 @@
 // Weights once per device: a process takes those that another lends, and has its own where it cannot.
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { execPath } from 'node:process'
+import { createInterface } from 'node:readline'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
 import { openModel } from '../../../src/model/model.ts'
 import { openCudaRuntime } from '../../../src/runtime/cuda/cuda.ts'
 import { sizeOf } from '../../../src/tensor/tensor.ts'
@@ -46,7 +49,10 @@ async function lend(warn: (message: string) => void, env: NodeJS.ProcessEnv = {}
   await session.dispose()
 }
 
-const fileNames = (): string[] => readdirSync(folder).toSorted()
+const fileNames = (): string[] =>
+  readdirSync(folder)
+    .filter((file) => file.endsWith('.json'))
+    .toSorted()
 const lentIn = (file: string): Record<string, unknown> =>
   JSON.parse(readFileSync(path.join(folder, file), 'utf8')) as Record<string, unknown>
 
@@ -96,4 +102,32 @@ test('handles that are out of date are not trusted: of another weight, of a proc
   assert.ok(own.used > right.used)
   for (const file of files) writeFileSync(path.join(folder, file), '{')
   assert.deepEqual(borrow(folder).logits, right.logits)
+})
+
+test('once the thread that lends has ended, no result of borrowed weights is believed, and whoever has them is told', {
+  skip,
+}, async (t) => {
+  const { libraries, kernels } = buildStandIn()
+  const lent = mkdtempSync(path.join(tmpdir(), 'preamble-lent-'))
+  t.after(() => rmSync(lent, { recursive: true }))
+  const entry = new URL(`./lending-thread${path.extname(import.meta.url)}`, import.meta.url)
+  const lender = new Worker(entry, { workerData: { folder: kernels, libraries: [libraries], lent } })
+  lender.on('error', () => undefined)
+  assert.deepEqual(await once(lender, 'message'), ['lent'])
+  const borrower = spawn(execPath, [program, lent, 'again'], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const lines = createInterface({ input: borrower.stdout })[Symbol.asyncIterator]()
+  const read = async (): Promise<Record<string, unknown>> =>
+    JSON.parse(String((await lines.next()).value)) as Record<string, unknown>
+  const before = await read()
+  assert.deepEqual(before['warnings'], [])
+  const ended = new Promise((resolve) => lender.once('exit', resolve))
+  lender.postMessage('die', [])
+  await ended
+  borrower.stdin.write('\n')
+  const gone = 'the engine that lent its weights on the device has ended'
+  assert.deepEqual(await read(), { error: gone, gone: [gone] })
+  // Its handles are of no use to the next process, which has weights of its own.
+  const after = borrow(lent)
+  assert.deepEqual([after.logits, after.warnings], [before['logits'], []])
+  assert.ok(after.used > Number(before['used']))
 })

@@ -1,4 +1,4 @@
-// GPT-2's tanh form of gelu and its gradient, four numbers a thread; and gelu itself.
+// GPT-2's tanh form of gelu and its gradient, four numbers a thread; behind a product with its bias; and gelu itself.
 #define GELU_SCALE 0.7978845608028654f
 #define GELU_CUBIC 0.044715f
 
@@ -28,6 +28,15 @@ extern "C" __global__ void __launch_bounds__(256) gelu_gradient(const float* x, 
   } else {
     for (int end = at + 4; at < end && at < count; at++) out[at] = ct[at] * geluSlope(x[at]);
   }
+}
+
+/** Rows of `width` numbers, `stride` apart, with the bias added where it is not null, then gelu where it is asked for: what cuBLASLt mostly does itself. */
+extern "C" __global__ void __launch_bounds__(256) add_bias(float* out, const float* __restrict__ bias, int width, int stride, int isGelu, int count) {
+  int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= count) return;
+  float* number = out + (long long)(at / width) * stride + at % width;
+  float sum = *number + (bias == nullptr ? 0.0f : bias[at % width]);
+  *number = isGelu ? geluOf(sum) : sum;
 }
 
 /** Φ(x): of the complement, so that little is left of large negative numbers and not nothing. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 
 const sources = path.resolve('test/runtime/cuda/stand-in')
-const files = ['driver.cc', 'nvrtc.cc', 'cublaslt.cc'] as const
+const files = ['driver.cc', 'memory.cc', 'nvrtc.cc', 'cublaslt.cc'] as const
 const headers = ['cuda_on_cpu.h', 'stand_in.h'] as const
 /** All three are one library: it is found under each name. */
 const names = ['libcuda.so.1', 'libnvrtc.so.12', 'libcublasLt.so.12'] as const

@@ -20,7 +20,19 @@ struct Layout {
   int type;
   uint64_t rows, columns;
   int64_t leading;
+
+  size_t bytes() const { return ((columns - 1) * leading + rows) * (type == float32 ? 4 : 2); }
 };
+/** In bytes: where A, B, C and D begin at least. */
+struct Preference {
+  uint64_t workspace = 0;
+  uint32_t alignments[4] = {1, 1, 1, 1};
+};
+
+bool meet(const void* a, const Layout& la, const void* b, const Layout& lb) {
+  auto *p = static_cast<const char*>(a), *q = static_cast<const char*>(b);
+  return p < q + lb.bytes() && q < p + la.bytes();
+}
 
 float widen(uint16_t half, int type) {
   uint32_t bits;
@@ -100,11 +112,16 @@ EXPORT int cublasLtMatrixLayoutCreate(uint64_t* layout, int type, uint64_t rows,
   return *layout = reinterpret_cast<uint64_t>(new Layout{type, rows, columns, leading}), ok;
 }
 EXPORT int cublasLtMatrixLayoutDestroy(uint64_t layout) { return delete reinterpret_cast<Layout*>(layout), ok; }
-EXPORT int cublasLtMatmulPreferenceCreate(uint64_t* preference) { return *preference = 1, ok; }
-EXPORT int cublasLtMatmulPreferenceDestroy(uint64_t) { return ok; }
-EXPORT int cublasLtMatmulPreferenceSetAttribute(uint64_t, int, const void*, size_t) { return ok; }
+EXPORT int cublasLtMatmulPreferenceCreate(uint64_t* preference) { return *preference = reinterpret_cast<uint64_t>(new Preference), ok; }
+EXPORT int cublasLtMatmulPreferenceDestroy(uint64_t preference) { return delete reinterpret_cast<Preference*>(preference), ok; }
+EXPORT int cublasLtMatmulPreferenceSetAttribute(uint64_t handle, int attribute, const void* value, size_t bytes) {
+  auto* preference = reinterpret_cast<Preference*>(handle);
+  if (attribute == 1 && bytes == 8) return memcpy(&preference->workspace, value, 8), ok;
+  if (attribute < 5 || attribute > 8 || bytes != 4) return invalidValue;
+  return memcpy(&preference->alignments[attribute - 5], value, 4), ok;
+}
 
-EXPORT int cublasLtMatmulAlgoGetHeuristic(uint64_t, uint64_t operation, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t, int, void* results, int* count) {
+EXPORT int cublasLtMatmulAlgoGetHeuristic(uint64_t, uint64_t operation, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t preference, int, void* results, int* count) {
   auto* op = reinterpret_cast<Matmul*>(operation);
   auto *la = reinterpret_cast<Layout*>(a), *lb = reinterpret_cast<Layout*>(b), *lc = reinterpret_cast<Layout*>(c), *ld = reinterpret_cast<Layout*>(d);
   uint64_t k = op->transposeA ? la->rows : la->columns;
@@ -113,15 +130,28 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(uint64_t, uint64_t operation, uint64_t
   *count = 0;
   if (!fits) return invalidValue;
   // As some of NVIDIA's versions do for some types: whoever asked must have another way.
-  const char* refused = getenv("STAND_IN_WITHOUT_GELU");
-  bool isRefused = (op->epilogue & gelu) != 0 && refused != nullptr && *refused == '1';
+  const char* refused = getenv("STAND_IN_WITHOUT_EPILOGUES");
+  bool isRefused = refused != nullptr && (op->epilogue & strtoul(refused, nullptr, 10)) != 0;
   if (la->type != lb->type || lc->type != float32 || ld->type != float32 || isRefused) return notSupported;
   memset(results, 0, 96);
+  // An algorithm counts on what it was asked for with.
+  memcpy(results, reinterpret_cast<Preference*>(preference), sizeof(Preference));
   return *count = 1, ok;
 }
-EXPORT int cublasLtMatmul(uint64_t, uint64_t operation, const void* alpha, const void* a, uint64_t la, const void* b, uint64_t lb, const void* beta, const void* c, uint64_t lc, void* d, uint64_t ld, const void*, void*, size_t, uint64_t stream) {
+EXPORT int cublasLtMatmul(uint64_t, uint64_t operation, const void* alpha, const void* a, uint64_t la, const void* b, uint64_t lb, const void* beta, const void* c, uint64_t lc, void* d, uint64_t ld, const void* algorithm, void* workspace, size_t workspaceBytes, uint64_t stream) {
   Matmul op = *reinterpret_cast<Matmul*>(operation);
   Layout layoutA = *reinterpret_cast<Layout*>(la), layoutB = *reinterpret_cast<Layout*>(lb), layoutC = *reinterpret_cast<Layout*>(lc), layoutD = *reinterpret_cast<Layout*>(ld);
+  Preference asked;
+  memcpy(&asked, algorithm, sizeof(asked));
+  const void* places[] = {a, b, c, d};
+  for (int i = 0; i < 4; i++)
+    if (reinterpret_cast<uint64_t>(places[i]) % asked.alignments[i] != 0) return invalidValue;
+  if (workspaceBytes < asked.workspace || reinterpret_cast<uint64_t>(workspace) % 256 != 0) return invalidValue;
+  // The result may take the place of what is added, and of nothing else.
+  bool isInPlace = c == d && layoutC.leading == layoutD.leading;
+  bool isAdded = *static_cast<const float*>(beta) != 0;
+  if (meet(a, layoutA, d, layoutD) || meet(b, layoutB, d, layoutD) || (isAdded && !isInPlace && meet(c, layoutC, d, layoutD))) return invalidValue;
+  if ((op.epilogue & bias) && op.biasPointer % 16 != 0) return invalidValue;
   float scaleProduct = *static_cast<const float*>(alpha), scaleAdded = *static_cast<const float*>(beta);
   int result = standin::enqueue(stream, [=] { return multiply(op, scaleProduct, a, layoutA, b, layoutB, scaleAdded, static_cast<const float*>(c), layoutC, static_cast<float*>(d), layoutD); });
   return result == standin::success ? ok : executionFailed;

@@ -17,12 +17,13 @@ struct Program {
 
 enum { compilationError = 6, ok = 0, internalError = 11 };
 
-/** For each kernel what binds its arguments: the driver knows their types from the binary, the stand-in from this. */
+/** For each kernel what binds its arguments, and how many threads it is for: the driver knows both from the binary, the stand-in from this. */
 std::string binders(const std::string& source) {
-  static const std::regex kernel(R"(extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\s*\()");
+  static const std::regex kernel(R"(extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\(([^)]*)\)\s+)?(\w+)\s*\()");
   std::string text = "\nextern \"C\" const char* standInRun(const std::function<void()>& work, dim3 grid, dim3 block) { return emu::run(work, grid, block); }\n";
   for (std::sregex_iterator i(source.begin(), source.end(), kernel), end; i != end; ++i) {
-    std::string name = (*i)[1];
+    std::string name = (*i)[2], threads = (*i)[1].matched ? (*i)[1].str() : "1024";
+    text += "extern \"C\" { unsigned standInThreads_" + name + " = " + threads + "; }\n";
     text += "extern \"C\" std::function<void()>* standInBind_" + name + "(void** p) { return emu::bind(" + name + ", p); }\n";
   }
   return text;

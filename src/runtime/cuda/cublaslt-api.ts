@@ -1,0 +1,71 @@
+// What we use of cublasLt.h: functions with the types of their arguments, and numbers under their names.
+
+export const cublasLtSignatures = {
+  cublasLtCreate: ['void *'],
+  cublasLtMatmulDescCreate: ['void *', 'int', 'int'],
+  cublasLtMatmulDescDestroy: ['uint64_t'],
+  cublasLtMatmulDescSetAttribute: ['uint64_t', 'int', 'void *', 'size_t'],
+  cublasLtMatrixLayoutCreate: ['void *', 'int', 'uint64_t', 'uint64_t', 'int64_t'],
+  cublasLtMatrixLayoutDestroy: ['uint64_t'],
+  cublasLtMatmulPreferenceCreate: ['void *'],
+  cublasLtMatmulPreferenceDestroy: ['uint64_t'],
+  cublasLtMatmulPreferenceSetAttribute: ['uint64_t', 'int', 'void *', 'size_t'],
+  cublasLtMatmulAlgoGetHeuristic: [
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'int',
+    'void *',
+    'void *',
+  ] as ('uint64_t' | 'int' | 'void *')[],
+  cublasLtMatmul: [
+    'uint64_t',
+    'uint64_t',
+    'void *',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'void *',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'uint64_t',
+    'void *',
+    'uint64_t',
+    'size_t',
+    'uint64_t',
+  ] as ('uint64_t' | 'void *' | 'size_t')[],
+} as const
+
+/** Of cublasLt.h, and of cublas_api.h and library_types.h beside it. */
+export const cublasLtNumbers = {
+  CUBLAS_STATUS_SUCCESS: 0,
+  CUBLAS_STATUS_NOT_SUPPORTED: 15,
+  CUBLAS_COMPUTE_32F: 68,
+  CUDA_R_32F: 0,
+  CUDA_R_16F: 2,
+  CUDA_R_16BF: 14,
+  CUBLAS_OP_N: 0,
+  CUBLAS_OP_T: 1,
+  CUBLASLT_MATMUL_DESC_TRANSA: 3,
+  CUBLASLT_MATMUL_DESC_TRANSB: 4,
+  CUBLASLT_MATMUL_DESC_EPILOGUE: 7,
+  CUBLASLT_MATMUL_DESC_BIAS_POINTER: 8,
+  CUBLASLT_EPILOGUE_DEFAULT: 1,
+  CUBLASLT_EPILOGUE_BIAS: 4,
+  CUBLASLT_EPILOGUE_GELU: 32,
+  CUBLASLT_EPILOGUE_GELU_BIAS: 36,
+  CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: 1,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: 5,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: 6,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: 7,
+  CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: 8,
+} as const
+
+/** cublasLtMatmulHeuristicResult_t in bytes: the algorithm, and behind it what it needs and whether it is one. */
+export const heuristicResult = { bytes: 96, algorithmBytes: 64, stateOffset: 72 } as const
