@@ -26,7 +26,10 @@ bench=(node dist/bench/bench.js --runtime cuda --json)
 [ -z "$python" ] || bench+=(--against peft --python "$python")
 # Before the checks, as figures need the machine for themselves. Each part of them is a line of bench.err as soon as it is there.
 part bench 270 "${bench[@]}"
-# `npm run test:cuda`: the compilation of all kernels is among it.
-PREAMBLE_TEST_CUDA=device part checks 250 node --test --test-reporter=spec \
-  dist/test/ops/runtimes.test.js dist/test/train/golden.test.js dist/test/train/golden-options.test.js dist/test/runtime/cuda/*.test.js dist/test/main/cuda.test.js
+# `npm run test:cuda`, the compilation of all kernels among it: a log of each file, written test by test, so that what is stopped has told the rest.
+mkdir -p "$out/checks"
+files=(dist/test/ops/runtimes.test.js dist/test/train/golden.test.js dist/test/train/golden-options.test.js dist/test/runtime/cuda/*.test.js dist/test/main/cuda.test.js)
+PREAMBLE_TEST_CUDA=device part checks 250 xargs -P "$(nproc)" -I FILE sh -c \
+  'node --test-reporter=spec FILE >"$0/checks/$(basename FILE .js).log" 2>&1 || { echo "FILE failed"; exit 1; }' "$out" \
+  < <(printf '%s\n' "${files[@]}")
 exit "$failed"

@@ -2,7 +2,6 @@
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { openCudaRuntime, type CudaRuntime } from '../../../src/runtime/cuda/cuda.ts'
-import { CudaUnavailable } from '../../../src/runtime/cuda/library.ts'
 import { buildStandIn, whyNot } from './stand-in/build.ts'
 
 export const isOnDevice = process.env['PREAMBLE_TEST_CUDA'] === 'device'
@@ -28,11 +27,7 @@ function onDevice(): TestCuda {
   const given = process.env['CUDA_LIBRARIES']?.split(path.delimiter) ?? []
   const folder = path.join(tmpdir(), 'preamble-cuda-kernels')
   const open: TestCuda['open'] = (options = {}) => openCudaRuntime({ folder, libraries: given, ...options })
-  try {
-    open()
-    return { skip: false, open }
-  } catch (error) {
-    if (error instanceof CudaUnavailable) return { skip: error.message, open }
-    throw error
-  }
+  // Whoever asks for the device is told that there is none: checks that were all skipped look like checks that passed.
+  open()
+  return { skip: false, open }
 }
