@@ -20,12 +20,15 @@ export interface DecodingOptions {
   readonly reader?: SourceReader | null
   /** Rows of more positions are long. */
   readonly shortMax?: number
-  /** Whether the program writes new keys and values into the cache itself, and has no output `present`. */
+  /**
+   * Whether the program writes new keys and values into the cache itself, and has no output `present`. Its attention costs by the length of each row:
+   * then the cache of the short ones has its largest capacity from the start, as nothing is to be moved later and steps are of fewer shapes.
+   */
   readonly appends?: boolean
 }
 
 /**
- * Attention costs by the capacity of a cache, so there are two: long rows are apart, and cost the short ones beside them nothing. A
+ * On onnxruntime attention costs by the capacity of a cache, so there are two: long rows are apart, and cost the short ones beside them nothing. A
  * segment of the graph takes rows of one of them.
  */
 export class OnnxDecodeSession implements DecodeSession {
@@ -62,9 +65,10 @@ export class OnnxDecodeSession implements DecodeSession {
     this.lengths = new Int32Array(layout.rowsMax)
     this.#shifts = new Int32Array(layout.rowsMax)
     const positionsMax = Math.min(shortMax, layout.positionsMax)
-    this.#short = new RowCache({ ...layout, positionsMax }, this.lengths)
-    this.#long = new RowCache(layout, this.lengths)
-    this.#short.reserve(1)
+    const costs = appends ? 'byLength' : 'byCapacity'
+    this.#short = new RowCache({ ...layout, positionsMax }, this.lengths, costs)
+    this.#long = new RowCache(layout, this.lengths, costs)
+    this.#short.reserve(appends ? positionsMax : 1)
     for (let row = 0; row < layout.rowsMax; row++) this.#short.enter(row)
   }
 
@@ -88,7 +92,7 @@ export class OnnxDecodeSession implements DecodeSession {
 
   async step(parts: readonly SessionPart[]): Promise<Float32Array> {
     assert.ok(parts.length >= 1 && parts.length <= this.#segments)
-    this.#short.shrink()
+    if (!this.#appends) this.#short.shrink()
     this.#long.shrink()
     for (const { start, tokens } of parts) tokens.forEach((row, b) => this.#makeRoom(start + b, row.length))
     const segments = this.#segmentsOf(parts)

@@ -5,28 +5,33 @@ import type { CacheLayout, Past } from '../runtime.ts'
 
 /** Capacities are multiples of so many positions. */
 const positionsStep = 32
-/** A cache that grows is copied, and all rows wait for it: so it grows by much, and seldom. */
-const growth = 1.25
-/** One that shrinks is copied too, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
+/** What a cache that grows holds is moved, and all rows wait for it: so it grows by much, and seldom. */
+const growth = { byCapacity: 1.25, byLength: 2 } as const
+/** One that shrinks is copied, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
 const shrinkSteps = 256
 
 /**
  * One pair of arrays a layer, keys and values alike: [row, heads, position, headDim]. Positions at and beyond a row's length
- * hold anything finite; the graph masks them. Rows that are not here take no memory: their pages are never touched.
+ * hold anything finite; the graph masks them. The arrays are as long as the largest capacity needs, so that growing moves rows apart in place; but
+ * rows lie as close as the capacity allows, and what is behind the last one, as rows that are not here, takes no memory: its pages are never touched.
  */
 export class RowCache {
   readonly layout: CacheLayout
   readonly #lengths: Int32Array
+  readonly #growth: number
   /** 1 where a row is here. */
   readonly #here: Uint8Array
   #capacity = 0
+  /** Positions of each row that the arrays have room for. */
+  #room = 0
   #keys: Float32Array[] = []
   #values: Float32Array[] = []
   /** Steps since the last that needed more than half of the capacity. */
   #roomySteps = 0
 
-  /** `lengths` are those of all rows, kept by the session. */
-  constructor(layout: CacheLayout, lengths: Int32Array) {
+  /** `lengths` are those of all rows, kept by the session; `costs` says what makes attention slower. */
+  constructor(layout: CacheLayout, lengths: Int32Array, costs: keyof typeof growth = 'byCapacity') {
+    this.#growth = growth[costs]
     this.layout = layout
     this.#lengths = lengths
     this.#here = new Uint8Array(layout.rowsMax)
@@ -116,10 +121,10 @@ export class RowCache {
 
   /** Makes room for `positions` in every row. */
   reserve(positions: number): void {
-    if (positions > this.#capacity) this.#resize(Math.max(positions, growth * this.#capacity))
+    if (positions > this.#capacity) this.#resize(Math.max(positions, this.#growth * this.#capacity))
   }
 
-  /** Attention costs by capacity, so one long row must not slow down all that come after it. To be called once a step. */
+  /** Where attention costs by capacity one long row must not slow down all that come after it, and memory is given back. To be called once a step. */
   shrink(): void {
     let needed = 1
     for (const [row, length] of this.#lengths.entries()) if (this.has(row)) needed = Math.max(needed, length)
@@ -131,6 +136,7 @@ export class RowCache {
   }
 
   clear(): void {
+    this.#room = 0
     this.#keys = []
     this.#values = []
   }
@@ -149,27 +155,45 @@ export class RowCache {
   }
 
   #resize(positions: number): void {
-    const { heads, headDim } = this.layout
-    const [keys, values, earlier] = [this.#keys, this.#values, this.#capacity]
+    const earlier = this.#capacity
     this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.layout.positionsMax)
-    const later = this.#capacity
-    this.#keys = this.#allocate()
-    this.#values = this.#allocate()
-    const copy = (from: Float32Array, to: Float32Array): void => {
-      for (let line = 0; line < this.#lengths.length * heads; line++) {
-        const row = Math.floor(line / heads)
-        const used = this.has(row) ? (this.#lengths[row] as number) * headDim : 0
-        const start = line * earlier * headDim
-        if (used > 0) to.set(from.subarray(start, start + used), line * later * headDim)
-      }
+    if (earlier < this.#capacity && this.#capacity <= this.#room) {
+      for (const each of [...this.#keys, ...this.#values]) this.#moveLines(each, earlier, each)
+      return
     }
-    keys.forEach((each, l) => copy(each, this.#keys[l] as Float32Array))
-    values.forEach((each, l) => copy(each, this.#values[l] as Float32Array))
+    const [keys, values] = [this.#keys, this.#values]
+    this.#allocate()
+    keys.forEach((each, l) => this.#moveLines(each, earlier, this.#keys[l] as Float32Array))
+    values.forEach((each, l) => this.#moveLines(each, earlier, this.#values[l] as Float32Array))
   }
 
-  #allocate(): Float32Array[] {
-    const { layers, heads, headDim, rowsMax } = this.layout
-    return Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * this.#capacity))
+  /** What rows hold, from where it lay with the capacity `earlier`. Within one array from the last line on: each moves away from all before it. */
+  #moveLines(from: Float32Array, earlier: number, to: Float32Array): void {
+    const { heads, headDim } = this.layout
+    for (let row = this.#lengths.length - 1; row >= 0; row--) {
+      const used = this.has(row) ? (this.#lengths[row] as number) * headDim : 0
+      if (used === 0) continue
+      for (let line = (row + 1) * heads - 1; line >= row * heads; line--) {
+        const [start, target] = [line * earlier * headDim, line * this.#capacity * headDim]
+        if (from === to) to.copyWithin(target, start, start + used)
+        else to.set(from.subarray(start, start + used), target)
+      }
+    }
+  }
+
+  /** For the largest capacity; where the system promises no such memory, for the one that is needed. */
+  #allocate(): void {
+    const { layers, heads, headDim, rowsMax, positionsMax } = this.layout
+    const arrays = (room: number): Float32Array[] =>
+      Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * room))
+    try {
+      ;[this.#keys, this.#values] = [arrays(positionsMax), arrays(positionsMax)]
+      this.#room = positionsMax
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      ;[this.#keys, this.#values] = [arrays(this.#capacity), arrays(this.#capacity)]
+      this.#room = this.#capacity
+    }
   }
 }
 
