@@ -227,6 +227,11 @@ export class Assembler {
     this.operands(value.number, to)
   }
 
+  /** Asks the system for what rax says, of rdi, rsi and rdx; overwrites rcx, r11 and, with the answer, rax. */
+  systemCall(): void {
+    this.emit(0x0f, 0x05)
+  }
+
   /** Tells the processor that this is a loop that waits. */
   pause(): void {
     this.emit(0xf3, 0x90)

@@ -227,6 +227,7 @@ export const generalInstructions = {
     (address, register) => `lock xadd QWORD PTR ${address}, ${register}`,
     (m, address, register) => m.fetchAdd(address, register),
   ),
+  systemCall: [{ text: 'syscall', emit: (m) => m.systemCall() }],
   pause: [{ text: 'pause', emit: (m) => m.pause() }],
   prefetch: eachAddress(
     (address) => `prefetcht0 BYTE PTR ${address}`,

@@ -1,5 +1,6 @@
 // Runs by several threads, and runs that wait for each other: the same bits, whoever else computes.
 import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { GraphBuilder } from '../../../src/graph/builder.ts'
 import { inputsOf, makeGraph, type Graph } from '../../../src/graph/graph.ts'
@@ -150,4 +151,20 @@ test('more shapes than are kept, and memory that grows and is used again by smal
   }
   assertAlike('the first one again', await runOnce(program, first), before)
   await Promise.all([program.dispose(), fresh.dispose()])
+})
+
+/** Of a thread of this process. The name may hold anything; behind it the 39th field is the policy (proc_pid_stat(5)). */
+function policyOf(thread: string): number {
+  const fields = readFileSync(`/proc/self/task/${thread}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? []
+  return Number(fields[38])
+}
+
+test('threads that have computed wake up without taking a processor from others (SCHED_BATCH)', { skip }, async () => {
+  const program = open(graph, weights, { threads: 2 })
+  await runOnce(program, feedsOf(new Random(seed), shapes[0] as (typeof shapes)[0]))
+  const batch = 3
+  const policies = readdirSync('/proc/self/task').map(policyOf)
+  assert.ok(policies.includes(batch), `policies ${policies}`)
+  assert.notEqual(policyOf(`${process.pid}`), batch, 'the thread of JavaScript stays as it was')
+  await program.dispose()
 })

@@ -9,6 +9,9 @@ export const operationBytes = 64
 /** In front of them: how many there are, and where constants lie. */
 export const headerSlots = ['operations', 'constants'] as const
 
+/** Of Linux on x86-64: sched_setscheduler, and the policy of threads that compute. */
+const [setScheduler, batch] = [144, 3]
+
 const slot = (name: (typeof operationSlots)[number]): ReturnType<typeof at> => at(r12, 8 * operationSlots.indexOf(name))
 const kept = [rbx, rbp, r12, r13, r14, r15]
 
@@ -18,6 +21,7 @@ const kept = [rbx, rbp, r12, r13, r14, r15]
  */
 export function emitLane(m: VectorAssembler): void {
   m.push(...kept)
+  emitAsBatch(m)
   // Program and memory on the stack: what a kernel leaves alone.
   m.push(rdi, rsi)
   const [program, memory] = [at(rsp, 8), at(rsp, 0)]
@@ -60,4 +64,21 @@ export function emitLane(m: VectorAssembler): void {
   m.pop(rdi, rsi)
   m.pop(...kept)
   m.return()
+}
+
+/**
+ * The thread computes from now on and wakes up for nobody's answer: it does not take a processor from one that runs when it is woken. Else it took that of the
+ * thread of JavaScript that was about to wake the next lane, for some milliseconds. Where that is not allowed nothing changes.
+ */
+function emitAsBatch(m: VectorAssembler): void {
+  m.push(rdi, rsi)
+  m.move(rax, 0)
+  m.push(rax)
+  m.move(rdi, 0)
+  m.move(rsi, batch)
+  m.move(rdx, rsp)
+  m.move(rax, setScheduler)
+  m.systemCall()
+  m.pop(rax)
+  m.pop(rdi, rsi)
 }
