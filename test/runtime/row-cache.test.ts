@@ -91,23 +91,38 @@ for (const costs of ['byCapacity', 'byLength'] as const) {
         capacities.add(pair.cache.capacity)
       }
       pair.check(`seed ${seed + round}, grown`)
-      assert.ok(capacities.size > 2, `capacities ${[...capacities]}`)
-      for (let row = 0; row < layout.rowsMax; row++) if ((pair.lengths[row] as number) > 40) pair.leave(row)
+      assert.ok(costs === 'byLength' ? capacities.size === 1 : capacities.size > 2, `capacities ${[...capacities]}`)
+      const leave = (longest: number): void => {
+        for (let row = 0; row < layout.rowsMax; row++) if ((pair.lengths[row] as number) > longest) pair.leave(row)
+      }
+      const shrink = (): void => {
+        for (let step = 0; step < 300; step++) pair.cache.shrink()
+      }
+      leave(40)
       pair.append(0, 3)
       const before = pair.cache.capacity
-      for (let step = 0; step < 300; step++) pair.cache.shrink()
-      assert.ok(pair.cache.capacity < before, `${pair.cache.capacity} of ${before} positions`)
+      shrink()
+      if (costs === 'byCapacity')
+        assert.ok(pair.cache.capacity < before, `${pair.cache.capacity} of ${before} positions`)
+      else assert.equal(pair.cache.capacity, before)
       pair.check(`seed ${seed + round}, shrunk`)
+      leave(0)
+      shrink()
+      assert.ok(pair.cache.capacity <= (costs === 'byCapacity' ? 64 : 0), `${pair.cache.capacity} positions for nobody`)
+      pair.append(2, 50)
+      pair.check(`seed ${seed + round}, filled anew`)
     }
   })
 }
 
-test('where the system promises no memory for the largest capacity, it has what is needed, and grows by copying', () => {
-  const pair = new Pair({ ...layout, positionsMax: 2 ** 50 }, 'byCapacity')
-  for (const count of [20, 30, 60, 90]) {
-    pair.append(1, count)
-    pair.append(3, 2)
-  }
-  assert.ok(pair.cache.capacity >= 200 && pair.cache.capacity < 400)
-  pair.check('grown')
-})
+for (const costs of ['byCapacity', 'byLength'] as const) {
+  test(`where the system promises no memory for the largest capacity, it has what is needed and grows, ${costs}`, () => {
+    const pair = new Pair({ ...layout, positionsMax: 2 ** 50 }, costs)
+    for (const count of [20, 30, 60, 90]) {
+      pair.append(1, count)
+      pair.append(3, 2)
+    }
+    assert.ok(pair.cache.capacity >= 200 && pair.cache.capacity < 400)
+    pair.check('grown')
+  })
+}

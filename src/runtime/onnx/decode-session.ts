@@ -22,7 +22,7 @@ export interface DecodingOptions {
   readonly shortMax?: number
   /**
    * Whether the program writes new keys and values into the cache itself, and has no output `present`. Its attention costs by the length of each row:
-   * then the cache of the short ones has its largest capacity from the start, as nothing is to be moved later and steps are of fewer shapes.
+   * then a cache has its largest capacity from the start, as nothing is to be moved later and steps are of fewer shapes.
    */
   readonly appends?: boolean
 }
@@ -68,7 +68,7 @@ export class OnnxDecodeSession implements DecodeSession {
     const costs = appends ? 'byLength' : 'byCapacity'
     this.#short = new RowCache({ ...layout, positionsMax }, this.lengths, costs)
     this.#long = new RowCache(layout, this.lengths, costs)
-    this.#short.reserve(appends ? positionsMax : 1)
+    this.#short.reserve(1)
     for (let row = 0; row < layout.rowsMax; row++) this.#short.enter(row)
   }
 

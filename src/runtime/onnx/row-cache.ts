@@ -6,9 +6,12 @@ import type { CacheLayout, Past } from '../runtime.ts'
 /** Capacities are multiples of so many positions. */
 const positionsStep = 32
 /** What a cache that grows holds is moved, and all rows wait for it: so it grows by much, and seldom. */
-const growth = { byCapacity: 1.25, byLength: 2 } as const
+const growth = 1.25
 /** One that shrinks is copied, and grows again with the next long prompt: so it shrinks once none came for so many steps. */
 const shrinkSteps = 256
+
+/** What makes attention slower: then the capacity is as small as it can be, or at once the largest there is. */
+type Costs = 'byCapacity' | 'byLength'
 
 /**
  * One pair of arrays a layer, keys and values alike: [row, heads, position, headDim]. Positions at and beyond a row's length
@@ -18,7 +21,7 @@ const shrinkSteps = 256
 export class RowCache {
   readonly layout: CacheLayout
   readonly #lengths: Int32Array
-  readonly #growth: number
+  readonly #costs: Costs
   /** 1 where a row is here. */
   readonly #here: Uint8Array
   #capacity = 0
@@ -26,12 +29,12 @@ export class RowCache {
   #room = 0
   #keys: Float32Array[] = []
   #values: Float32Array[] = []
-  /** Steps since the last that needed more than half of the capacity. */
+  /** Steps since the last that needed more than half of the capacity, or any of it. */
   #roomySteps = 0
 
-  /** `lengths` are those of all rows, kept by the session; `costs` says what makes attention slower. */
-  constructor(layout: CacheLayout, lengths: Int32Array, costs: keyof typeof growth = 'byCapacity') {
-    this.#growth = growth[costs]
+  /** `lengths` are those of all rows, kept by the session. */
+  constructor(layout: CacheLayout, lengths: Int32Array, costs: Costs = 'byCapacity') {
+    this.#costs = costs
     this.layout = layout
     this.#lengths = lengths
     this.#here = new Uint8Array(layout.rowsMax)
@@ -121,21 +124,30 @@ export class RowCache {
 
   /** Makes room for `positions` in every row. */
   reserve(positions: number): void {
-    if (positions > this.#capacity) this.#resize(Math.max(positions, this.#growth * this.#capacity))
+    if (positions <= this.#capacity) return
+    this.#resize(positions, this.#costs === 'byLength' ? this.layout.positionsMax : growth * this.#capacity)
   }
 
-  /** Where attention costs by capacity one long row must not slow down all that come after it, and memory is given back. To be called once a step. */
+  /**
+   * Where attention costs by capacity one long row must not slow down all that come after it; where it does not, memory is given back once no
+   * row is here. To be called once a step.
+   */
   shrink(): void {
-    let needed = 1
+    let needed = 0
     for (const [row, length] of this.#lengths.entries()) if (this.has(row)) needed = Math.max(needed, length)
-    const isRoomy = this.#capacity > 2 * Math.max(positionsStep, needed)
+    const byCapacity = this.#costs === 'byCapacity'
+    const isRoomy = byCapacity
+      ? this.#capacity > 2 * Math.max(positionsStep, needed)
+      : this.#capacity > 0 && needed === 0
     this.#roomySteps = isRoomy ? this.#roomySteps + 1 : 0
     if (this.#roomySteps <= shrinkSteps) return
     this.#roomySteps = 0
-    this.#resize(needed)
+    if (byCapacity) this.#resize(Math.max(1, needed))
+    else this.clear()
   }
 
   clear(): void {
+    this.#capacity = 0
     this.#room = 0
     this.#keys = []
     this.#values = []
@@ -154,15 +166,21 @@ export class RowCache {
     }
   }
 
-  #resize(positions: number): void {
+  /** To room for `needed` positions, and for `wanted` where there is memory for them. */
+  #resize(needed: number, wanted = needed): void {
+    const { positionsMax } = this.layout
     const earlier = this.#capacity
-    this.#capacity = Math.min(Math.ceil(positions / positionsStep) * positionsStep, this.layout.positionsMax)
+    this.#capacity = capacityFor(Math.max(needed, wanted), positionsMax)
     if (earlier < this.#capacity && this.#capacity <= this.#room) {
       for (const each of [...this.#keys, ...this.#values]) this.#moveLines(each, earlier, each)
       return
     }
     const [keys, values] = [this.#keys, this.#values]
-    this.#allocate()
+    // The system may promise no memory for the largest capacity.
+    if (!this.#allocate(positionsMax)) {
+      this.#capacity = capacityFor(Math.max(needed, growth * earlier), positionsMax)
+      if (!this.#allocate(this.#capacity)) throw new RangeError(`no memory for ${this.#capacity} positions of each row`)
+    }
     keys.forEach((each, l) => this.#moveLines(each, earlier, this.#keys[l] as Float32Array))
     values.forEach((each, l) => this.#moveLines(each, earlier, this.#values[l] as Float32Array))
   }
@@ -181,21 +199,24 @@ export class RowCache {
     }
   }
 
-  /** For the largest capacity; where the system promises no such memory, for the one that is needed. */
-  #allocate(): void {
-    const { layers, heads, headDim, rowsMax, positionsMax } = this.layout
-    const arrays = (room: number): Float32Array[] =>
+  /** New arrays with room for so many positions of each row; false: there is no such memory. */
+  #allocate(room: number): boolean {
+    const { layers, heads, headDim, rowsMax } = this.layout
+    const arrays = (): Float32Array[] =>
       Array.from({ length: layers }, () => new Float32Array(rowsMax * heads * headDim * room))
     try {
-      ;[this.#keys, this.#values] = [arrays(positionsMax), arrays(positionsMax)]
-      this.#room = positionsMax
+      ;[this.#keys, this.#values] = [arrays(), arrays()]
     } catch (error) {
       if (!(error instanceof RangeError)) throw error
-      ;[this.#keys, this.#values] = [arrays(this.#capacity), arrays(this.#capacity)]
-      this.#room = this.#capacity
+      return false
     }
+    this.#room = room
+    return true
   }
 }
+
+const capacityFor = (positions: number, most: number): number =>
+  Math.min(Math.ceil(positions / positionsStep) * positionsStep, most)
 
 /** Rows from `start` on, as inputs named `${name}Key.l` and `${name}Value.l`, with `${name}Lengths`. */
 export function feedRows(
