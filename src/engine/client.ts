@@ -1,15 +1,16 @@
-// The engine as the main thread sees it: the same `generate`, while all the work is done in a worker thread.
+// The engine as the main thread sees it: the same `generate`, while all the work is done in a worker, a thread or a process of its own.
 import path from 'node:path'
-import { Worker } from 'node:worker_threads'
 import { ServiceError } from '../errors/errors.ts'
 import { fromWire } from '../errors/wire.ts'
 import { abortable, cancelledError } from './cancellation.ts'
 import type { EngineLimits } from './limits.ts'
 import { EventStream } from './event-stream.ts'
-import type { FromWorker, ResidentModel, ToWorker } from './messages.ts'
+import type { FromWorker, ResidentModel } from './messages.ts'
+import { isCudaTried } from '../runtime/nvidia.ts'
 import type { RuntimeOptions } from '../runtime/open.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
 import type { Account } from './stopwatch.ts'
+import { type EngineWorker, inProcess, inThread, type WorkerPlace } from './worker-place.ts'
 
 /** What the worker opens for itself. */
 export interface EngineWorkerData {
@@ -33,7 +34,7 @@ export interface EngineClientOptions {
   readonly requestsMax: number
   /** A worker that dies more often is left dead until the minute is over. */
   readonly restartsPerMinuteMax: number
-  /** How long `close` waits before it ends the thread by force. */
+  /** How long `close` waits before it ends the worker by force. */
   readonly closeWaitMs: number
   /** Told of each crash, for the log. */
   readonly onCrash?: (error: Error) => void
@@ -55,23 +56,27 @@ const accountsPerRequest = 2
 /** Who may ask for figures at once: more come only while the worker cannot answer. */
 const figuresMax = 16
 
-/** Starts the engine's worker thread; `ready()` tells whether it came up. */
+/**
+ * Starts the engine's worker; `ready()` tells whether it came up. A device of NVIDIA's that is lost stays lost for its process: where there may be one the
+ * worker is a process of its own, so that the next one has it again. Everywhere else it is a thread, which costs less.
+ */
 export function startEngine(data: EngineWorkerData, options: Partial<EngineClientOptions> = {}): EngineClient {
   // Beside this file, in the sources and in the build alike.
   const entry = new URL(`./worker${path.extname(import.meta.url)}`, import.meta.url)
-  return new EngineClient(entry, data, { ...defaultClientOptions, ...options })
+  const isCuda = isCudaTried({ choice: data.runtime, cudaLibraries: data.cudaLibraries })
+  const place = isCuda ? inProcess(entry, data) : inThread(entry, data)
+  return new EngineClient(place, { ...defaultClientOptions, ...options })
 }
 
-/** One life of the worker thread. */
+/** One life of the worker. */
 interface Life {
-  readonly worker: Worker
+  readonly worker: EngineWorker
   readonly ready: Promise<ResidentModel>
   readonly exited: Promise<void>
 }
 
 export class EngineClient {
-  readonly #entry: URL
-  readonly #data: unknown
+  readonly #place: WorkerPlace
   readonly #options: EngineClientOptions
   readonly #open = new Map<number, EventStream<GenerateEvent>>()
   /** Who waits for the account of which request: those that were left too, until the worker has seen it. */
@@ -79,15 +84,16 @@ export class EngineClient {
   readonly #figures = new Map<number, (text: string) => void>()
   /** When workers died, in ms; only those of the last minute are kept. */
   #crashesMs: number[] = []
+  #lastCrash: Error | null = null
   #nextId = 1
   #life: Life | null
-  /** Why it does not run: said by the worker itself, and final. */
+  /** Why it does not run: said by the first worker itself, and final. What a later one lacks may come back, as a device does. */
   #unable: ServiceError | null = null
+  #wasReady = false
   #closed = false
 
-  constructor(entry: URL, data: unknown, options: EngineClientOptions) {
-    this.#entry = entry
-    this.#data = data
+  constructor(place: WorkerPlace, options: EngineClientOptions) {
+    this.#place = place
     this.#options = options
     this.#life = this.#start()
   }
@@ -102,7 +108,7 @@ export class EngineClient {
     if (this.#life === null || this.#closed || this.#figures.size >= figuresMax) return ''
     const id = this.#nextId++
     const text = new Promise<string>((resolve) => this.#figures.set(id, resolve))
-    send(this.#life.worker, { type: 'figures', id })
+    this.#life.worker.post({ type: 'figures', id })
     return text
   }
 
@@ -139,11 +145,11 @@ export class EngineClient {
     }
     const id = this.#nextId++
     const events = new EventStream<GenerateEvent>()
-    let worker: Worker | null = null
+    let worker: EngineWorker | null = null
     // Whoever asked has left before the end: on the signal at once, even while an event is being looked at.
     const leave = (): void => {
       events.fail(cancelledError())
-      if (this.#open.delete(id) && worker !== null) send(worker, { type: 'cancel', id })
+      if (this.#open.delete(id)) worker?.post({ type: 'cancel', id })
     }
     this.#open.set(id, events)
     signal.addEventListener('abort', leave, { once: true })
@@ -153,7 +159,7 @@ export class EngineClient {
       worker = life.worker
       if (life === this.#life) onSend(id)
       // If it died meanwhile, the stream has failed and the message goes nowhere.
-      send(worker, { type: 'generate', id, request })
+      worker.post({ type: 'generate', id, request })
       yield* events.read()
     } finally {
       signal.removeEventListener('abort', leave)
@@ -161,14 +167,14 @@ export class EngineClient {
     }
   }
 
-  /** Ends all requests with `cancelled`, and the thread. */
+  /** Ends all requests with `cancelled`, and the worker. */
   async close(): Promise<void> {
     this.#closed = true
     this.#failAll(new ServiceError('cancelled', 'the service is stopping'))
     if (this.#life === null) return
     const { worker, exited } = this.#life
-    send(worker, { type: 'close' })
-    const timer = setTimeout(() => void worker.terminate(), this.#options.closeWaitMs)
+    worker.post({ type: 'close' })
+    const timer = setTimeout(() => worker.terminate(), this.#options.closeWaitMs)
     await exited
     clearTimeout(timer)
   }
@@ -180,40 +186,46 @@ export class EngineClient {
     if (this.#life !== null) return this.#life
     if (!this.#mayRestart()) {
       const message = `the engine died ${this.#crashesMs.length} times within a minute and is left alone for the rest of it`
-      throw new ServiceError('engine_failed', message)
+      const cause = this.#lastCrash
+      throw new ServiceError('engine_failed', `${message}: ${cause?.message}`, {}, { cause })
     }
     this.#life = this.#start()
     return this.#life
   }
 
   #start(): Life {
-    const worker = new Worker(this.#entry, { workerData: this.#data })
-    let crash: Error | null = null
-    worker.on('error', (error) => {
-      crash = error instanceof Error ? error : new Error(String(error))
-    })
-    const exited = new Promise<void>((resolve) => {
-      worker.on('exit', (code) => {
-        this.#buryWorker(crash ?? new Error(`the engine's thread ended with code ${code}`))
-        resolve()
-      })
-    })
+    let settle!: { resolve(model: ResidentModel): void; reject(error: ServiceError): void }
     const ready = new Promise<ResidentModel>((resolve, reject) => {
-      worker.on('message', (message: FromWorker) => {
-        if (message.type === 'ready') resolve(message.model)
-        else if (message.type === 'warning') this.#options.onWarning?.(message.message)
+      settle = { resolve, reject }
+    })
+    ready.catch(() => {}) // Whoever waits for it is told; nobody has to wait.
+    let setExited!: () => void
+    const exited = new Promise<void>((resolve) => {
+      setExited = resolve
+    })
+    let unable: ServiceError | null = null
+    const worker = this.#place({
+      onMessage: (message) => {
+        if (message.type === 'ready') {
+          this.#wasReady = true
+          settle.resolve(message.model)
+        } else if (message.type === 'warning') this.#options.onWarning?.(message.message)
         else if (message.type === 'note') this.#options.onNote?.(message.message)
         else if (message.type === 'unable') {
-          this.#unable = fromWire(message.error)
-          reject(this.#unable)
+          unable = fromWire(message.error)
+          if (!this.#wasReady) this.#unable = unable
+          settle.reject(unable)
         } else if (message.type === 'figures') {
           this.#figures.get(message.id)?.(message.text)
           this.#figures.delete(message.id)
         } else this.#take(message)
-      })
-      void exited.then(() => reject(engineDied(crash)))
+      },
+      onExit: (reason, isCrash) => {
+        this.#buryWorker(unable ?? reason)
+        setExited()
+        settle.reject(engineDied(isCrash ? reason : null))
+      },
     })
-    ready.catch(() => {}) // Whoever waits for it is told; nobody has to wait.
     return { worker, ready, exited }
   }
 
@@ -254,6 +266,7 @@ export class EngineClient {
       return
     }
     this.#crashesMs.push(Date.now())
+    this.#lastCrash = crash
     this.#options.onCrash?.(crash)
     this.#failAll(engineDied(crash))
     if (this.#mayRestart()) this.#life = this.#start()
@@ -270,10 +283,6 @@ export class EngineClient {
     this.#open.clear()
     for (const events of open) events.fail(error)
   }
-}
-
-function send(worker: Worker, message: ToWorker): void {
-  worker.postMessage(message, [])
 }
 
 function engineDied(cause: Error | null): ServiceError {

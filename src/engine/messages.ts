@@ -1,4 +1,4 @@
-// What the main thread and the engine's worker thread say to each other.
+// What the main thread and the engine's worker say to each other.
 import type { WireError } from '../errors/wire.ts'
 import type { PlayingModel } from '../prefix/artifact.ts'
 import type { RuntimeInfo } from '../runtime/open.ts'

@@ -1,19 +1,17 @@
-// The worker thread's side of the conversation: requests come by message, events go back by message.
-import type { MessagePort } from 'node:worker_threads'
+// The worker's side of the conversation: requests come by message, events go back by message.
 import { toWire } from '../errors/wire.ts'
 import type { Engine } from './engine.ts'
-import type { FromWorker, ToWorker } from './messages.ts'
 import type { GenerateEvent, GenerateRequest } from './request.ts'
 import type { Account } from './stopwatch.ts'
+import type { WorkerPort } from './worker-port.ts'
 
 /** Answers requests until a `close` message comes; resolves once the engine has stopped. `figures` are for Prometheus. */
 export function serveEngine(
-  port: MessagePort,
+  port: WorkerPort,
   engine: Pick<Engine, 'generate' | 'close'>,
   figures: () => Promise<string> = () => Promise.resolve(''),
 ): Promise<void> {
   const running = new Map<number, AbortController>()
-  const post = (message: FromWorker): void => port.postMessage(message)
 
   const answer = async (id: number, request: GenerateRequest): Promise<void> => {
     const abort = new AbortController()
@@ -23,21 +21,21 @@ export function serveEngine(
     try {
       for await (const event of engine.generate(request, abort.signal, (made) => (account = made))) {
         if (event.type === 'done') done = event
-        else post({ type: 'event', id, event, account: null })
+        else port.post({ type: 'event', id, event, account: null })
       }
       // The last event waits for the account, which is closed behind it.
-      if (done !== null) post({ type: 'event', id, event: done, account })
+      if (done !== null) port.post({ type: 'event', id, event: done, account })
     } catch (error) {
-      post({ type: 'failed', id, error: toWire(error), account })
+      port.post({ type: 'failed', id, error: toWire(error), account })
     } finally {
       running.delete(id)
     }
   }
 
-  const tellFigures = async (id: number): Promise<void> => post({ type: 'figures', id, text: await figures() })
+  const tellFigures = async (id: number): Promise<void> => port.post({ type: 'figures', id, text: await figures() })
 
   return new Promise((resolve, reject) => {
-    port.on('message', (message: ToWorker) => {
+    port.listen((message) => {
       if (message.type === 'generate') void answer(message.id, message.request)
       else if (message.type === 'cancel') running.get(message.id)?.abort()
       else if (message.type === 'figures') void tellFigures(message.id)

@@ -1,6 +1,5 @@
-// The engine's worker thread: opens the model once, and generates with it until it is told to stop.
+// The engine's worker, a thread or a process: opens the model once, and generates with it until it is told to stop.
 import path from 'node:path'
-import { parentPort, workerData } from 'node:worker_threads'
 import { ServiceError } from '../errors/errors.ts'
 import { toWire } from '../errors/wire.ts'
 import { type Model, openModel, playing } from '../model/model.ts'
@@ -10,23 +9,23 @@ import { openRuntime } from '../runtime/open.ts'
 import { openTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { EngineWorkerData } from './client.ts'
 import { Engine } from './engine.ts'
-import type { FromWorker, ResidentModel } from './messages.ts'
+import type { ResidentModel } from './messages.ts'
 import { layoutFor } from './played.ts'
 import type { PrefixLoader } from './request.ts'
 import { serveEngine } from './serve.ts'
 import { StepFigures } from './step-figures.ts'
+import { openPort } from './worker-port.ts'
 
-if (parentPort === null) throw new Error('this file is the entry of a worker thread')
-const port = parentPort
+const { data: workerData, port } = await openPort()
 
 try {
   const { engine, figures, model, dispose } = await open(workerData as EngineWorkerData)
   const served = serveEngine(port, engine, () => figures.text())
-  post({ type: 'ready', model })
+  port.post({ type: 'ready', model })
   await served
   await dispose()
 } catch (error) {
-  post({ type: 'unable', error: toWire(error) })
+  port.post({ type: 'unable', error: toWire(error) })
 }
 port.close()
 
@@ -49,8 +48,8 @@ async function open(data: EngineWorkerData): Promise<Opened> {
   }
   checkEnd(model, tokenizer)
   const loading = await LoadingThread.open(data.storeUrl)
-  const warn = (message: string): void => post({ type: 'warning', message })
-  const note = (message: string): void => post({ type: 'note', message })
+  const warn = (message: string): void => port.post({ type: 'warning', message })
+  const note = (message: string): void => port.post({ type: 'note', message })
   const layout = layoutFor(model, data.rowsMax, positionsMax)
   const { runtime, info } = await openRuntime({
     room: { weights: model.weights, layout, numberBytes: data.precision === 'fast' ? 2 : 4 },
@@ -60,7 +59,7 @@ async function open(data: EngineWorkerData): Promise<Opened> {
     cudaLibraries: data.cudaLibraries,
     warn,
     weights: 'lends',
-    // The thread ends once its requests have been told; the next one opens what still works.
+    // The worker ends once its requests have been told; the next one opens what works then.
     onLost: (error) =>
       setImmediate(() => {
         throw error
@@ -88,8 +87,4 @@ function checkEnd({ framing: { end }, folder }: Model, { endOfText }: Tokenizer)
   if (end === null || end === endOfText) return
   const message = `the tokenizer in ${folder} ends texts with the token ${endOfText}, config.json names ${end}`
   throw new ServiceError('model_invalid', message)
-}
-
-function post(message: FromWorker): void {
-  port.postMessage(message)
 }

@@ -1,9 +1,9 @@
 // Chooses what runs the model: a GPU where it is asked for or there, the CPU otherwise.
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { ServiceError } from '../errors/errors.ts'
 import type { Weights } from '../tensor/weights.ts'
 import { createOnnxRuntime, type OnnxOptions } from './onnx/onnx.ts'
+import { isCudaTried, isDeviceThere } from './nvidia.ts'
 import type { CacheLayout, Runtime } from './runtime.ts'
 import type { FoundAdapters } from './webgpu/adapters.ts'
 
@@ -52,8 +52,8 @@ export interface RuntimeOptions {
 
 /** Throws `config_invalid` where a GPU is asked for and cannot be had, with what to install or lower. */
 export async function openRuntime(options: RuntimeOptions): Promise<OpenedRuntime> {
-  const { choice, onnx, cudaLibraries, warn } = options
-  if (choice === 'cuda' || (choice === 'auto' && (cudaLibraries.length > 0 || isDeviceThere()))) {
+  const { choice, onnx, warn } = options
+  if (isCudaTried(options)) {
     const opened = await tried(
       () => openCuda(options),
       'cuda',
@@ -96,13 +96,6 @@ async function tried(
     tell(message)
     return null
   }
-}
-
-/** Whether the system shows an NVIDIA device or driver. Nothing is loaded for the answer. */
-function isDeviceThere(): boolean {
-  if (process.platform === 'linux') return existsSync('/proc/driver/nvidia/version') || existsSync('/dev/dxg')
-  if (process.platform !== 'win32') return false
-  return existsSync(path.join(process.env['SystemRoot'] ?? 'C:\\Windows', 'System32', 'nvcuda.dll'))
 }
 
 /** Loaded only here: a machine without a device never sees it. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { defaultClientOptions, EngineClient } from '../../src/engine/client.ts'
+import { inThread } from '../../src/engine/worker-place.ts'
 import { Engine } from '../../src/engine/engine.ts'
 import { defaultLimits } from '../../src/engine/limits.ts'
 import type { Step } from '../../src/engine/observer.ts'
@@ -158,7 +159,8 @@ test('figures are asked of the thread, and are empty when it is closed', async (
 })
 
 async function withClient(use: (client: EngineClient) => Promise<void>): Promise<void> {
-  const client = new EngineClient(new URL('./client-worker.js', import.meta.url), 'works', defaultClientOptions)
+  const entry = new URL('./client-worker.js', import.meta.url)
+  const client = new EngineClient(inThread(entry, 'works'), defaultClientOptions)
   try {
     await use(client)
   } finally {

@@ -1,10 +1,11 @@
-// A worker thread for the client's tests: a real engine over a made-up session, with prefixes that fail or crash on demand.
-import { parentPort, workerData } from 'node:worker_threads'
+// A worker for the client's tests, as a thread and as a process: a real engine over a made-up session, with prefixes that fail or crash on demand.
+import { existsSync } from 'node:fs'
 import { Engine } from '../../src/engine/engine.ts'
 import { defaultLimits } from '../../src/engine/limits.ts'
-import type { FromWorker, ResidentModel } from '../../src/engine/messages.ts'
+import type { ResidentModel } from '../../src/engine/messages.ts'
 import { toWire } from '../../src/errors/wire.ts'
 import { serveEngine } from '../../src/engine/serve.ts'
+import { openPort, type WorkerPort } from '../../src/engine/worker-port.ts'
 import { ServiceError } from '../../src/errors/errors.ts'
 import type { Prefix } from '../../src/prefix/prefix.ts'
 import { FakeSession, fakeLayout } from './fake-session.ts'
@@ -12,7 +13,7 @@ import { byteTokenizer } from './fake-tokenizer.ts'
 import { testPrefix } from './requests.ts'
 
 /** How the worker is to behave. */
-export type Behaviour = 'works' | 'unable' | 'crashes at the start'
+export type Behaviour = 'works' | 'prints' | 'unable' | 'crashes at the start' | `unable beside ${string}`
 
 const model: ResidentModel = {
   name: 'fake',
@@ -32,28 +33,32 @@ async function loadPrefix(id: string): Promise<Prefix> {
     setImmediate(() => {
       throw new Error('a bug in the worker')
     })
+  if (id === 'block') for (;;);
   if (id === 'bug') throw new TypeError('a bug in the loader')
   if (id === 'throw' || id === 'never') return new Promise(() => {})
   if (id === 'good') return testPrefix(1)
   throw new ServiceError('prefix_not_found', `no prefix ${id}`, { prefixId: id, skipped: undefined })
 }
 
-async function main(behaviour: Behaviour): Promise<void> {
-  const port = parentPort
-  if (port === null) throw new Error('this file is the entry of a worker thread')
-  const post = (message: FromWorker): void => port.postMessage(message)
+async function main(behaviour: Behaviour, port: WorkerPort): Promise<void> {
   if (behaviour === 'crashes at the start') throw new Error('it does not start')
-  if (behaviour === 'unable') {
-    post({ type: 'unable', error: toWire(new ServiceError('model_invalid', 'no model here', { file: 'config.json' })) })
+  const isUnable = behaviour.startsWith('unable beside ') && existsSync(behaviour.slice('unable beside '.length))
+  if (behaviour === 'unable' || isUnable) {
+    const error = new ServiceError('model_invalid', 'no model here', { file: 'config.json' })
+    port.post({ type: 'unable', error: toWire(error) })
     port.close()
     return
   }
+  if (behaviour === 'prints') console.log('what a library prints')
+  port.post({ type: 'warning', message: 'a warning' })
+  port.post({ type: 'note', message: 'a note' })
   const session = new FakeSession(257, { ...fakeLayout, positionsMax: model.positionsMax })
   const engine = new Engine({ session, tokenizer: byteTokenizer, loadPrefix, limits: defaultLimits })
   const served = serveEngine(port, engine, () => Promise.resolve('# figures of the worker\n'))
-  post({ type: 'ready', model })
+  port.post({ type: 'ready', model })
   await served
   port.close()
 }
 
-await main(workerData as Behaviour)
+const { data, port } = await openPort()
+await main(data as Behaviour, port)

@@ -1,7 +1,7 @@
 // The whole service on the device, or on the stand-in for it: it trains, generates, says what it runs on, and survives a kill.
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
@@ -9,7 +9,7 @@ import { shapeModel } from '../../bench/shape-model.ts'
 import { isOnDevice, testCuda } from '../runtime/cuda/runtimes.ts'
 import { buildStandIn } from '../runtime/cuda/stand-in/build.ts'
 import { shareKernels } from '../runtime/shared-kernels.ts'
-import { startProcess, waitForJob, type ServiceProcess } from './process.ts'
+import { isAlive, livingChildren, startProcess, waitForJob, type ServiceProcess } from './process.ts'
 
 const { skip } = testCuda
 
@@ -70,29 +70,66 @@ test('with RUNTIME=cuda a prefix is trained and played on the device, and GET /r
   await service.stop()
 })
 
-test('a device that fails in mid-flight costs the requests that were running: with auto the next ones are answered by the CPU', {
-  skip: isOnDevice ? 'no real device is told to fail' : skip,
-}, async () => {
-  const service = await start('lost', { RUNTIME: 'auto', STAND_IN_LOST_AFTER: '600' })
-  const runtimeOf = async (): Promise<string | undefined> => {
-    const { body } = await service.request('GET', '/readyz')
-    return (body as { runtime: { name: string } | null }).runtime?.name
-  }
-  const generate = (): ReturnType<ServiceProcess['request']> =>
-    service.request('POST', '/generate', { input: 'Place 5', maxNewTokens: 8 })
-  assert.equal(await runtimeOf(), 'cuda')
-  let failed: unknown = null
-  for (let i = 0; i < 20 && failed === null; i++) {
-    const { status, body } = await generate()
-    if (status !== 200) failed = body
-  }
-  assert.equal((failed as { code: string } | null)?.code, 'engine_failed')
-  // One that meets the dying thread fails too; those after it wait for the new one.
-  const after = [await generate(), await generate()]
-  assert.equal(after[1]?.status, 200, JSON.stringify(after))
-  assert.equal(await runtimeOf(), 'onnx')
-  await service.stop()
-})
+const skipLost = isOnDevice ? 'no real device is told to fail' : skip
+
+for (const runtime of ['cuda', 'auto'] as const)
+  test(`with RUNTIME=${runtime} a device that is lost costs the requests that were running: the next ones are answered on it again`, {
+    skip: skipLost,
+  }, async () => {
+    // The stand-in loses the device once so many kernels ran, and for as long as the process lives.
+    const libraries = path.join(folder, `libraries-${runtime}`)
+    await symlink(buildStandIn().libraries, libraries)
+    const service = await start(`lost-${runtime}`, {
+      RUNTIME: runtime,
+      STAND_IN_LOST_AFTER: '600',
+      CUDA_LIBRARIES: libraries,
+    })
+    const readiness = async (): Promise<{
+      status: number
+      text: string
+      runtime: { name: string; device: string }
+    }> => {
+      const { status, body } = await service.request('GET', '/readyz')
+      return { status, text: JSON.stringify(body), runtime: (body as { runtime: never }).runtime }
+    }
+    const generate = (): ReturnType<ServiceProcess['request']> =>
+      service.request('POST', '/generate', { input: 'Place 5', maxNewTokens: 8 })
+    const lose = async (): Promise<void> => {
+      let failed: unknown = null
+      for (let i = 0; i < 20 && failed === null; i++) {
+        const { status, body } = await generate()
+        if (status !== 200) failed = body
+      }
+      assert.equal((failed as { code: string } | null)?.code, 'engine_failed')
+    }
+    const engine = async (): Promise<number | undefined> => (await livingChildren(service.child.pid as number))[0]
+    const before = await readiness()
+    assert.equal(before.runtime.name, 'cuda')
+    const first = await engine()
+    const answer = await generate()
+    assert.equal(answer.status, 200)
+    await lose()
+    // One that meets the dying process fails too; those after it wait for the new one.
+    const after = [await generate(), await generate()]
+    assert.deepEqual(after[1], answer)
+    assert.deepEqual((await readiness()).runtime, before.runtime)
+    assert.notEqual(await engine(), first)
+    // What NVIDIA's libraries are to a machine may go as well.
+    await rm(libraries)
+    await lose()
+    await generate()
+    if (runtime === 'auto') {
+      assert.equal((await generate()).status, 200)
+      assert.equal((await readiness()).runtime.name, 'onnx')
+    } else {
+      assert.notEqual((await generate()).status, 200)
+      assert.match((await readiness()).text, /RUNTIME=cuda cannot be had/)
+    }
+    const last = await engine()
+    assert.equal(service.child.exitCode, null)
+    await service.stop()
+    assert.ok(last === undefined || !(await isAlive(last)))
+  })
 
 const isLong = isOnDevice || process.env['PREAMBLE_TEST_CUDA'] === 'long'
 

@@ -36,6 +36,8 @@ export class WeightExchange {
   readonly #onGone: (error: Error) => void
   /** Of this thread where it lends; of those from whom it has borrowed where it does that. */
   #lender: string | null = null
+  /** Where it runs; null where this thread lends. */
+  #lenderProcess: number | null = null
   #isRefused = false
 
   /** `onGone` hears that what was borrowed is no more: whoever hears it ends the process. */
@@ -48,7 +50,7 @@ export class WeightExchange {
 
   /** To be called behind each run. Throws where the lender has ended: memory that is freed while others have it open is undefined in CUDA. */
   confirm(): void {
-    if (this.#borrowed.size === 0 || this.#currentLender() === this.#lender) return
+    if (this.#borrowed.size === 0 || (this.#currentLender() === this.#lender && this.#isLenderAlive())) return
     const error = new Error('the engine that lent its weights on the device has ended')
     this.#onGone(error)
     throw error
@@ -66,6 +68,7 @@ export class WeightExchange {
       if (isRight(address)) {
         this.#borrowed.add(address)
         this.#lender = lent.lender
+        this.#lenderProcess = lent.process
         return address
       }
       this.#driver.closeShared(address)
@@ -119,6 +122,11 @@ export class WeightExchange {
     } catch {
       return null
     }
+  }
+
+  /** One that was killed could not say so. */
+  #isLenderAlive(): boolean {
+    return this.#lenderProcess !== null && isAlive(this.#lenderProcess)
   }
 
   #concerns(bytes: number): boolean {

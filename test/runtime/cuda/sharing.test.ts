@@ -1,6 +1,6 @@
 // Weights once per device: a process takes those that another lends, and has its own where it cannot.
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -104,30 +104,35 @@ test('handles that are out of date are not trusted: of another weight, of a proc
   assert.deepEqual(borrow(folder).logits, right.logits)
 })
 
-test('once the thread that lends has ended, no result of borrowed weights is believed, and whoever has them is told', {
-  skip,
-}, async (t) => {
-  const { libraries, kernels } = buildStandIn()
-  const lent = mkdtempSync(path.join(tmpdir(), 'preamble-lent-'))
-  t.after(() => rmSync(lent, { recursive: true }))
-  const entry = new URL(`./lending-thread${path.extname(import.meta.url)}`, import.meta.url)
-  const lender = new Worker(entry, { workerData: { folder: kernels, libraries: [libraries], lent } })
-  lender.on('error', () => undefined)
-  assert.deepEqual(await once(lender, 'message'), ['lent'])
-  const borrower = spawn(execPath, [program, lent, 'again'], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const lines = createInterface({ input: borrower.stdout })[Symbol.asyncIterator]()
-  const read = async (): Promise<Record<string, unknown>> =>
-    JSON.parse(String((await lines.next()).value)) as Record<string, unknown>
-  const before = await read()
-  assert.deepEqual(before['warnings'], [])
-  const ended = new Promise((resolve) => lender.once('exit', resolve))
-  lender.postMessage('die', [])
-  await ended
-  borrower.stdin.write('\n')
-  const gone = 'the engine that lent its weights on the device has ended'
-  assert.deepEqual(await read(), { error: gone, gone: [gone] })
-  // Its handles are of no use to the next process, which has weights of its own.
-  const after = borrow(lent)
-  assert.deepEqual([after.logits, after.warnings], [before['logits'], []])
-  assert.ok(after.used > Number(before['used']))
-})
+for (const place of ['a thread', 'a process'] as const)
+  test(`once ${place} that lends has ended, no result of borrowed weights is believed, and whoever has them is told`, {
+    skip,
+  }, async (t) => {
+    const { libraries, kernels } = buildStandIn()
+    const lent = mkdtempSync(path.join(tmpdir(), 'preamble-lent-'))
+    t.after(() => rmSync(lent, { recursive: true }))
+    const entry = new URL(`./lending-thread${path.extname(import.meta.url)}`, import.meta.url)
+    const workerData = { folder: kernels, libraries: [libraries], lent }
+    const isThread = place === 'a thread'
+    const lender = isThread ? new Worker(entry, { workerData }) : fork(entry, [JSON.stringify(workerData)])
+    lender.on('error', () => undefined)
+    assert.equal((await once(lender, 'message'))[0], 'lent')
+    const borrower = spawn(execPath, [program, lent, 'again'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const lines = createInterface({ input: borrower.stdout })[Symbol.asyncIterator]()
+    const read = async (): Promise<Record<string, unknown>> =>
+      JSON.parse(String((await lines.next()).value)) as Record<string, unknown>
+    const before = await read()
+    assert.deepEqual(before['warnings'], [])
+    const ended = new Promise((resolve) => lender.once('exit', resolve))
+    // One dies of a bug and takes back what it said; the other has no time to.
+    if (lender instanceof Worker) lender.postMessage('die', [])
+    else lender.kill('SIGKILL')
+    await ended
+    borrower.stdin.write('\n')
+    const gone = 'the engine that lent its weights on the device has ended'
+    assert.deepEqual(await read(), { error: gone, gone: [gone] })
+    // Its handles are of no use to the next process, which has weights of its own.
+    const after = borrow(lent)
+    assert.deepEqual([after.logits, after.warnings], [before['logits'], []])
+    assert.ok(after.used > Number(before['used']))
+  })
