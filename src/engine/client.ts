@@ -213,8 +213,9 @@ export class EngineClient {
         else if (message.type === 'note') this.#options.onNote?.(message.message)
         else if (message.type === 'unable') {
           unable = fromWire(message.error)
+          // What was there before may be there again: whoever asks is told to try again, and why.
           if (!this.#wasReady) this.#unable = unable
-          settle.reject(unable)
+          settle.reject(this.#wasReady ? engineDied(unable) : unable)
         } else if (message.type === 'figures') {
           this.#figures.get(message.id)?.(message.text)
           this.#figures.delete(message.id)

@@ -139,7 +139,7 @@ function describeClient(name: string, place: typeof inThread): void {
           client.generate(request({ prefixId: 'throw' }), never).next(),
           serviceError('engine_failed'),
         )
-        await assert.rejects(client.ready(), serviceError('model_invalid', 'no model here'))
+        await assert.rejects(client.ready(), serviceError('engine_failed', 'no model here'))
         await rm(file)
         const isReady = async (): Promise<boolean> =>
           client.ready().then(
