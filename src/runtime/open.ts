@@ -1,10 +1,10 @@
 // Chooses what runs the model: a GPU where it is asked for or there, the CPU otherwise.
 import path from 'node:path'
 import { ServiceError } from '../errors/errors.ts'
-import type { Weights } from '../tensor/weights.ts'
 import { createOnnxRuntime, type OnnxOptions } from './onnx/onnx.ts'
 import { isCudaTried, isDeviceThere } from './nvidia.ts'
-import type { CacheLayout, Runtime } from './runtime.ts'
+import { mebibytes, type Room, takesMore } from './room.ts'
+import type { Runtime } from './runtime.ts'
 import type { FoundAdapters } from './webgpu/adapters.ts'
 
 export interface DeviceInfo {
@@ -21,13 +21,6 @@ export interface RuntimeInfo extends DeviceInfo {
 export interface OpenedRuntime {
   readonly runtime: Runtime
   readonly info: DeviceInfo
-}
-
-interface Room {
-  readonly weights: Weights
-  readonly layout: CacheLayout | null
-  /** Of each number of both at least, where a device has fewer than 4 for it. */
-  readonly numberBytes?: 2 | 4
 }
 
 export interface RuntimeOptions {
@@ -101,7 +94,6 @@ async function tried(
 /** Loaded only here: a machine without a device never sees it. */
 async function openCuda({ data, cudaLibraries, weights, room, warn, onLost }: RuntimeOptions): Promise<OpenedRuntime> {
   const { openCudaRuntime } = await import('./cuda/cuda.ts')
-  const { lacking } = await import('./cuda/room.ts')
   const { wrongResults } = await import('./self-check.ts')
   const trust = new Trust(onLost)
   const folder = path.join(data, 'kernels')
@@ -111,8 +103,9 @@ async function openCuda({ data, cudaLibraries, weights, room, warn, onLost }: Ru
     const wrong = await wrongResults(runtime)
     if (wrong !== null) throw new Error(`${runtime.description} computes wrong results: ${wrong}`)
     // Who borrows the weights needs no room for them, and has no cache.
-    const lacks = room === undefined || room.layout === null ? null : lacking(room, runtime.memory())
-    if (lacks !== null) throw new Error(lacks)
+    const { free, total } = runtime.memory()
+    const takes = room === undefined || room.layout === null ? null : takesMore(room, free)
+    if (takes !== null) throw new Error(`${takes}, the device has ${mebibytes(free)} free of ${mebibytes(total)}`)
   } catch (error) {
     runtime.release()
     throw error

@@ -1,4 +1,5 @@
 // The CUDA driver: the few of its functions that we use. All of them are asynchronous to the stream but those that say otherwise.
+import { mebibytes } from '../room.ts'
 import { addressOf, bind, ipcHandleBytes, pointerOut, textAt, type Bound, type IpcHandle } from './bindings.ts'
 import { driverNumbers, driverSignatures, lostNumbers, lostNumbersLater } from './driver-api.ts'
 import { CudaUnavailable, loadLibrary } from './library.ts'
@@ -144,7 +145,6 @@ export class Driver {
     const status = this.#api.cuMemAlloc_v2(out, bytes)
     if (status === driverNumbers.CUDA_ERROR_OUT_OF_MEMORY) {
       const { free, total } = this.memory()
-      const mebibytes = (count: number): string => `${Math.ceil(count / 2 ** 20)} MiB`
       throw new CudaError(
         'cuMemAlloc',
         status,

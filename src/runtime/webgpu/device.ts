@@ -4,7 +4,7 @@ import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node'
 import { sizeOf } from '../../tensor/tensor.ts'
 import { type Adapter, describeAdapter } from './adapters.ts'
 import { ModelBuilder } from './model-builder.ts'
-import { mebibytes } from './room.ts'
+import { mebibytes } from '../room.ts'
 
 /** float32 numbers on the device, there until `dispose()`. */
 export type DeviceTensor = OnnxTensor

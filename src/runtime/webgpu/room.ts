@@ -1,15 +1,8 @@
 // Whether a model and the cache for its rows fit on a GPU, told before anything is loaded: the provider itself fails without a word.
 import { sizeOf } from '../../tensor/tensor.ts'
-import type { Weights } from '../../tensor/weights.ts'
+import { mebibytes, type Room, takesMore } from '../room.ts'
 import type { CacheLayout } from '../runtime.ts'
 import { describeAdapter, type Adapter } from './adapters.ts'
-
-/** What will lie on the device. */
-export interface Room {
-  readonly weights: Weights
-  /** null: nothing is decoded. */
-  readonly layout: CacheLayout | null
-}
 
 interface Piece {
   readonly what: string
@@ -27,13 +20,9 @@ export function lacking({ weights, layout }: Room, adapter: Adapter): string | n
   const largest = [...tensors, ...caches].find(({ bytes }) => pieceBytesMax !== null && bytes > pieceBytesMax)
   if (largest !== undefined)
     return `${largest.what} takes ${mebibytes(largest.bytes)} in one piece, ${adapter.name} has at most ${mebibytes(pieceBytesMax ?? 0)}`
-  const [ofWeights, ofCaches] = [total(tensors), 2 * (layout?.layers ?? 0) * total(caches)]
-  if (memoryBytes === null || ofWeights + ofCaches <= memoryBytes) return null
-  const cache =
-    ofCaches === 0
-      ? ''
-      : ` and the KV cache of ${layout?.rowsMax} rows ${mebibytes(ofCaches)} (lower ROWS_MAX for less)`
-  return `the weights take ${mebibytes(ofWeights)}${cache}, the GPU is ${describeAdapter(adapter)}`
+  // All of it is in float32 there.
+  const takes = memoryBytes === null ? null : takesMore({ weights, layout }, memoryBytes)
+  return takes === null ? null : `${takes}, the GPU is ${describeAdapter(adapter)}`
 }
 
 /** Half of a layer of each cache, as large as it may become. */
@@ -45,7 +34,3 @@ function cachePieces({ rowsMax, positionsMax, sourceMax, heads, headDim }: Cache
   const own = piece('KV cache', positionsMax)
   return sourceMax === undefined ? [own] : [own, piece('cache of sources', sourceMax)]
 }
-
-const total = (pieces: readonly Piece[]): number => pieces.reduce((sum, { bytes }) => sum + bytes, 0)
-
-export const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`

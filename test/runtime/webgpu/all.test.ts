@@ -4,15 +4,16 @@ import { testBart } from '../../train/bart-golden-contract.ts'
 import { testGolden } from '../../train/golden-contract.ts'
 import { testGoldenOptions } from '../../train/golden-options-contract.ts'
 import { goldenRuns } from '../../train/golden-runs.ts'
+import { tinyData } from '../../train/tiny.ts'
 import { testDecoding } from '../decode-contract.ts'
 import { testTexts } from '../engine-contract.ts'
+import { testTraining } from '../training-contract.ts'
 import './bart.ts'
 import './bench.ts'
 import './choose.ts'
 import './device.ts'
 import './open.ts'
 import './session.ts'
-import './training.ts'
 import { testWebgpu } from './runtimes.ts'
 
 const device = { skip: testWebgpu.skip, open: () => testWebgpu.open() }
@@ -25,3 +26,5 @@ for (const run of goldenRuns(['webgpu'])) {
 testBart(['webgpu'])
 testDecoding(device)
 testTexts({ ...device, maxNewTokens: 8, tellsAll: true, bartRows: [0] })
+// Five steps in all, and held-out losses of one batch.
+testTraining({ ...device, data: tinyData(20, 2), epochs: 1, steps: { beside: 5, stopped: 2, shared: 3 } })
